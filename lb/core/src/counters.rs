@@ -1,0 +1,322 @@
+//! What a queue counts, and the rows of shared memory in which others read it.
+//!
+//! Every packet is counted once as received, once by class and once by what became of it, so that
+//! `received = marked + held + every drop reason` always holds.
+
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicU64, fence};
+
+use crate::walk::{Class, Decision, Reason, Walked};
+
+/// Something that is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// Packets decided about.
+    Received,
+    /// Packets that went on with a mark.
+    Marked,
+    /// Packets of which a copy was held.
+    Held,
+    /// Packets dropped, by reason.
+    Dropped(Reason),
+    /// Packets received, by class.
+    Class(Class),
+    /// Batches of packets.
+    Batches,
+    /// Packets sent round once more because they came without their bytes while the queue was set up.
+    Repeated,
+    /// Receive calls that failed and were survived.
+    ReceiveErrors,
+    /// Verdict datagrams that could not be sent.
+    SendErrors,
+    /// Verdicts that the kernel refused, mostly for packets it had given up.
+    VerdictsRefused,
+    /// Packets that the kernel dropped because its queue was full.
+    KernelQueueDrops,
+    /// Packets that the kernel could not hand over because the socket's buffer was full.
+    SocketDrops,
+}
+
+const OTHERS: [(Counter, &str); 10] = [
+    (Counter::Received, "received"),
+    (Counter::Marked, "marked"),
+    (Counter::Held, "held"),
+    (Counter::Batches, "batches"),
+    (Counter::Repeated, "repeated"),
+    (Counter::ReceiveErrors, "receive_errors"),
+    (Counter::SendErrors, "send_errors"),
+    (Counter::VerdictsRefused, "verdicts_refused"),
+    (Counter::KernelQueueDrops, "kernel_queue_drops"),
+    (Counter::SocketDrops, "socket_drops"),
+];
+const CLASSES: [(Class, &str); 8] = [
+    (Class::Tcp, "tcp"),
+    (Class::Udp, "udp"),
+    (Class::Sctp, "sctp"),
+    (Class::Echo, "echo"),
+    (Class::Icmp, "icmp"),
+    (Class::Other, "other"),
+    (Class::Fragment, "fragment"),
+    (Class::Unreadable, "unreadable"),
+];
+const REASONS: [(Reason, &str); 6] = [
+    (Reason::NoTarget, "no_target"),
+    (Reason::Fragment, "fragment"),
+    (Reason::Truncated, "truncated"),
+    (Reason::NotCopied, "not_copied"),
+    (Reason::Malformed, "malformed"),
+    (Reason::ChainTooLong, "chain_too_long"),
+];
+const COUNTERS: usize = OTHERS.len() + CLASSES.len() + REASONS.len();
+
+/// Numbers of everything that is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts([u64; COUNTERS]);
+
+impl Default for Counts {
+    fn default() -> Self {
+        Counts([0; COUNTERS])
+    }
+}
+
+impl Counts {
+    /// Counts a packet that was decided about.
+    #[inline]
+    pub fn record(&mut self, walked: Walked) {
+        self.add(Counter::Received, 1);
+        self.add(Counter::Class(walked.class), 1);
+        self.add(
+            match walked.decision {
+                Decision::Mark(_) => Counter::Marked,
+                Decision::Hold => Counter::Held,
+                Decision::Drop(reason) => Counter::Dropped(reason),
+            },
+            1,
+        );
+    }
+
+    /// Adds to a counter.
+    #[inline]
+    pub fn add(&mut self, counter: Counter, number: u64) {
+        self.0[counter.place()] += number;
+    }
+
+    /// Sets a counter that somebody else keeps.
+    pub fn set(&mut self, counter: Counter, number: u64) {
+        self.0[counter.place()] = number;
+    }
+
+    /// The number of a counter.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0[counter.place()]
+    }
+
+    /// The drop reasons by name.
+    pub fn dropped(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        REASONS
+            .iter()
+            .map(|&(reason, name)| (name, self.get(Counter::Dropped(reason))))
+    }
+
+    /// The classes by name.
+    pub fn classes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        CLASSES
+            .iter()
+            .map(|&(class, name)| (name, self.get(Counter::Class(class))))
+    }
+
+    /// All counters but reasons and classes by name.
+    pub fn others(&self) -> impl Iterator<Item = (Counter, &'static str, u64)> {
+        OTHERS
+            .iter()
+            .map(|&(counter, name)| (counter, name, self.get(counter)))
+    }
+
+    /// Sum over all drop reasons.
+    pub fn dropped_sum(&self) -> u64 {
+        self.dropped().map(|(_, number)| number).sum()
+    }
+
+    /// The sums over several queues.
+    pub fn sum<'a>(all: impl IntoIterator<Item = &'a Counts>) -> Counts {
+        all.into_iter().fold(Counts::default(), |sum, counts| {
+            Counts(core::array::from_fn(|i| sum.0[i] + counts.0[i]))
+        })
+    }
+}
+
+impl Counter {
+    #[inline]
+    fn place(self) -> usize {
+        match self {
+            Counter::Received => 0,
+            Counter::Marked => 1,
+            Counter::Held => 2,
+            Counter::Batches => 3,
+            Counter::Repeated => 4,
+            Counter::ReceiveErrors => 5,
+            Counter::SendErrors => 6,
+            Counter::VerdictsRefused => 7,
+            Counter::KernelQueueDrops => 8,
+            Counter::SocketDrops => 9,
+            Counter::Class(class) => OTHERS.len() + class as usize,
+            Counter::Dropped(reason) => OTHERS.len() + CLASSES.len() + reason as usize,
+        }
+    }
+}
+
+/// Tells apart programs that count different things: a hash over the names, so that nobody has to
+/// remember to change it.
+pub const LAYOUT: u64 = {
+    let mut hash = fnv(0xcbf2_9ce4_8422_2325, "markway counters");
+    let mut i = 0;
+    while i < OTHERS.len() {
+        hash = fnv(hash, OTHERS[i].1);
+        i += 1;
+    }
+    i = 0;
+    while i < CLASSES.len() {
+        hash = fnv(hash, CLASSES[i].1);
+        i += 1;
+    }
+    i = 0;
+    while i < REASONS.len() {
+        hash = fnv(hash, REASONS[i].1);
+        i += 1;
+    }
+    hash
+};
+
+const fn fnv(mut hash: u64, text: &str) -> u64 {
+    let bytes = text.as_bytes();
+    let mut i = 0;
+    while i < bytes.len() {
+        hash = (hash ^ bytes[i] as u64).wrapping_mul(0x0100_0000_01b3);
+        i += 1;
+    }
+    hash.wrapping_mul(0x0100_0000_01b3)
+}
+
+/// Words of a row, a multiple of two cache lines.
+pub const ROW_WORDS: usize = 64;
+const SEQUENCE: usize = 0;
+const QUEUE: usize = 1;
+const FIRST: usize = 2;
+const _: () = assert!(FIRST + COUNTERS <= ROW_WORDS);
+
+/// The counters of one queue in shared memory: one writer, any number of readers. The sequence is odd
+/// while the writer writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'m>(&'m [AtomicU64; ROW_WORDS]);
+
+impl<'m> Row<'m> {
+    /// The row in these words.
+    pub fn new(words: &'m [AtomicU64; ROW_WORDS]) -> Self {
+        Row(words)
+    }
+
+    /// Publishes the counters. Only one thread may call this for a row.
+    pub fn store(&self, queue: u16, counts: &Counts) {
+        let sequence = self.0[SEQUENCE].load(Relaxed);
+        self.0[SEQUENCE].store(sequence.wrapping_add(1), Relaxed);
+        fence(Release);
+        self.0[QUEUE].store(u64::from(queue), Relaxed);
+        for (word, number) in self.0[FIRST..].iter().zip(counts.0) {
+            word.store(number, Relaxed);
+        }
+        self.0[SEQUENCE].store(sequence.wrapping_add(2), Release);
+    }
+
+    /// A consistent copy, or `None` if the writer died while it wrote (or never pauses).
+    pub fn load(&self) -> Option<(u16, Counts)> {
+        const ATTEMPTS: u32 = 10_000;
+        for _ in 0..ATTEMPTS {
+            let before = self.0[SEQUENCE].load(Acquire);
+            let queue = self.0[QUEUE].load(Relaxed);
+            let counts = Counts(core::array::from_fn(|i| self.0[FIRST + i].load(Relaxed)));
+            fence(Acquire);
+            if before.is_multiple_of(2) && self.0[SEQUENCE].load(Relaxed) == before {
+                return Some((u16::try_from(queue).ok()?, counts));
+            }
+            core::hint::spin_loop();
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::Mark;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_counter_has_a_place_of_its_own_under_its_own_name() {
+        let all: std::vec::Vec<Counter> = OTHERS
+            .iter()
+            .map(|&(counter, _)| counter)
+            .chain(CLASSES.iter().map(|&(class, _)| Counter::Class(class)))
+            .chain(REASONS.iter().map(|&(reason, _)| Counter::Dropped(reason)))
+            .collect();
+        let places: HashSet<usize> = all.iter().map(|counter| counter.place()).collect();
+        assert_eq!(places, (0..COUNTERS).collect());
+
+        let mut counts = Counts::default();
+        for (number, counter) in (1..).zip(&all) {
+            counts.set(*counter, number);
+        }
+        for (number, counter) in (1..).zip(&all) {
+            assert_eq!(counts.get(*counter), number);
+        }
+    }
+
+    #[test]
+    fn packets_balance() {
+        let mut counts = Counts::default();
+        let mark = Mark::new(7).unwrap();
+        for (class, decision) in [
+            (Class::Tcp, Decision::Mark(mark)),
+            (Class::Udp, Decision::Drop(Reason::NoTarget)),
+            (Class::Fragment, Decision::Hold),
+            (Class::Unreadable, Decision::Drop(Reason::Truncated)),
+        ] {
+            counts.record(Walked { class, decision });
+        }
+        assert_eq!(counts.get(Counter::Received), 4);
+        let ended = counts.get(Counter::Marked) + counts.get(Counter::Held) + counts.dropped_sum();
+        assert_eq!(ended, 4);
+        assert_eq!(counts.classes().map(|(_, number)| number).sum::<u64>(), 4);
+        assert_eq!(Counts::sum([&counts, &counts]).get(Counter::Received), 8);
+    }
+
+    #[test]
+    fn a_reader_sees_whole_rows_only() {
+        let words: [AtomicU64; ROW_WORDS] = core::array::from_fn(|_| AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let mut counts = Counts::default();
+                for _ in 0..200_000 {
+                    counts.0.iter_mut().for_each(|number| *number += 1);
+                    Row::new(&words).store(3, &counts);
+                }
+            });
+            while !writer.is_finished() {
+                if let Some((_, counts)) = Row::new(&words).load() {
+                    assert!(
+                        counts.0.iter().all(|number| *number == counts.0[0]),
+                        "{counts:?}"
+                    );
+                }
+            }
+        });
+        let (queue, counts) = Row::new(&words).load().unwrap();
+        assert_eq!((queue, counts.0), (3, [200_000; COUNTERS]));
+    }
+
+    #[test]
+    fn a_row_left_half_written_is_told() {
+        let words: [AtomicU64; ROW_WORDS] = core::array::from_fn(|_| AtomicU64::new(0));
+        words[SEQUENCE].store(1, Relaxed);
+        assert_eq!(Row::new(&words).load(), None);
+    }
+}

@@ -1,0 +1,82 @@
+//! What of a packet decides its slot.
+//!
+//! | packet | key |
+//! |---|---|
+//! | TCP, UDP, SCTP in tuple mode | source, destination, `[protocol, 0, 0, 0]`, the four port bytes |
+//! | SCTP in ports mode | the four port bytes: every path of an association meets the same target |
+//! | ICMP echo | source, destination, `[protocol, 0, 0, 0]`, `[id, id, 0, 0]` |
+//! | anything else | source, destination, `[protocol, 0, 0, 0]`, zeros |
+//!
+//! The kernel's nft `hash` expression builds the first two from the same bytes.
+
+use crate::hash::{Hash, Seed, jhash};
+use crate::wire::ip::Addresses;
+
+/// Which part of an SCTP packet is hashed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SctpHash {
+    /// The ports alone, so that multihoming works.
+    #[default]
+    Ports,
+    /// Addresses, protocol and ports, as for TCP.
+    Tuple,
+}
+
+/// Key words in native byte order, ready to be hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// Addresses, protocol and last word of an IPv4 packet.
+    V4([u32; 4]),
+    /// Addresses, protocol and last word of an IPv6 packet.
+    V6([u32; 10]),
+    /// The ports of an SCTP packet.
+    Ports([u32; 1]),
+}
+
+impl Key {
+    /// The key by addresses, protocol and the four bytes that tell one flow between them from another.
+    #[inline]
+    pub fn tuple(addresses: Addresses<'_>, protocol: u8, last: [u8; 4]) -> Self {
+        let protocol = u32::from_ne_bytes([protocol, 0, 0, 0]);
+        let last = u32::from_ne_bytes(last);
+        match addresses {
+            Addresses::V4(both) => {
+                let [source, destination] = words(both);
+                Key::V4([source, destination, protocol, last])
+            }
+            Addresses::V6(both) => {
+                let [s0, s1, s2, s3, d0, d1, d2, d3] = words(both);
+                Key::V6([s0, s1, s2, s3, d0, d1, d2, d3, protocol, last])
+            }
+        }
+    }
+
+    /// The key by ports alone.
+    #[inline]
+    pub fn ports(ports: [u8; 4]) -> Self {
+        Key::Ports([u32::from_ne_bytes(ports)])
+    }
+
+    /// The hash of the key.
+    #[inline]
+    pub fn hash(&self, seed: Seed) -> Hash {
+        jhash(self.words(), seed)
+    }
+
+    /// The words that are hashed.
+    #[inline]
+    pub fn words(&self) -> &[u32] {
+        match self {
+            Key::V4(words) => words,
+            Key::V6(words) => words,
+            Key::Ports(words) => words,
+        }
+    }
+}
+
+/// The bytes as native words.
+#[inline]
+fn words<const BYTES: usize, const WORDS: usize>(bytes: &[u8; BYTES]) -> [u32; WORDS] {
+    let (chunks, _) = bytes.as_chunks::<4>();
+    core::array::from_fn(|i| u32::from_ne_bytes(chunks[i]))
+}

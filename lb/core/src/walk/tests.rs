@@ -1,0 +1,249 @@
+use super::*;
+use crate::hash::{Seed, Slot};
+use alloc::vec;
+use alloc::vec::Vec;
+use proptest::prelude::*;
+
+const TUPLE: Config = Config {
+    slots: 997,
+    targets: 4,
+    own_mark: 0,
+    seed: Seed(0x1234_5678),
+    sctp_hash: SctpHash::Tuple,
+};
+const PORTS: Config = Config {
+    sctp_hash: SctpHash::Ports,
+    ..TUPLE
+};
+
+/// 10.0.0.1 -> 10.0.0.2
+fn v4(protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(20 + payload.len()).unwrap().to_be_bytes();
+    let mut bytes = vec![0x45, 0, len[0], len[1], 0, 0, 0, 0, 64, protocol, 0, 0];
+    bytes.extend([10, 0, 0, 1, 10, 0, 0, 2]);
+    bytes.extend(payload);
+    bytes
+}
+
+/// 1000::1 -> 1000::2
+fn v6(next_header: u8, payload: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut bytes = vec![0x60, 0, 0, 0, len[0], len[1], next_header, 64];
+    for last in [1u8, 2] {
+        bytes.extend([0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
+    }
+    bytes.extend(payload);
+    bytes
+}
+
+/// Port 4000 to port 80.
+const FLOW: [u8; 4] = [0x0f, 0xa0, 0x00, 0x50];
+
+fn key(bytes: &[u8], config: &Config) -> Key {
+    keyed(Packet::whole(bytes), config).1.unwrap()
+}
+
+fn word(bytes: [u8; 4]) -> u32 {
+    u32::from_ne_bytes(bytes)
+}
+
+#[test]
+fn tcp_and_udp_by_addresses_protocol_and_ports() {
+    for (protocol, class) in [(6u8, Class::Tcp), (17, Class::Udp)] {
+        let bytes = v4(protocol, &FLOW);
+        let expected = [
+            word([10, 0, 0, 1]),
+            word([10, 0, 0, 2]),
+            word([protocol, 0, 0, 0]),
+            word(FLOW),
+        ];
+        let expected = (class, Ok(Key::V4(expected)));
+        assert_eq!(keyed(Packet::whole(&bytes), &TUPLE), expected);
+        let bytes = v6(protocol, &FLOW);
+        let Key::V6(words) = key(&bytes, &TUPLE) else {
+            panic!("not IPv6")
+        };
+        assert_eq!(
+            (words[0], words[7]),
+            (word([0x10, 0, 0, 0]), word([0, 0, 0, 2]))
+        );
+        assert_eq!(
+            (words[8], words[9]),
+            (word([protocol, 0, 0, 0]), word(FLOW))
+        );
+    }
+}
+
+#[test]
+fn sctp_by_ports_whatever_the_path_or_by_the_tuple() {
+    let (over4, over6) = (v4(132, &FLOW), v6(132, &FLOW));
+    assert_eq!(key(&over4, &PORTS), Key::Ports([word(FLOW)]));
+    assert_eq!(key(&over4, &PORTS), key(&over6, &PORTS));
+    assert!(matches!(key(&over4, &TUPLE), Key::V4([_, _, _, ports]) if ports == word(FLOW)));
+    assert!(matches!(key(&over6, &TUPLE), Key::V6(words) if words[9] == word(FLOW)));
+}
+
+#[test]
+fn echo_by_identifier_and_other_messages_by_addresses() {
+    let echo = |kind, id| [kind, 0, 0, 0, 0, id, 0, 1];
+    for (a, b) in [
+        (v4(1, &echo(8, 7)), v4(1, &echo(8, 9))),
+        (v6(58, &echo(128, 7)), v6(58, &echo(128, 9))),
+    ] {
+        assert_eq!(keyed(Packet::whole(&a), &TUPLE).0, Class::Echo);
+        assert_ne!(key(&a, &TUPLE), key(&b, &TUPLE));
+    }
+    let (a, b) = (v4(1, &echo(13, 7)), v4(1, &echo(13, 9)));
+    assert_eq!(keyed(Packet::whole(&a), &TUPLE).0, Class::Icmp);
+    assert_eq!(key(&a, &TUPLE), key(&b, &TUPLE));
+}
+
+#[test]
+fn other_protocols_by_addresses_and_protocol() {
+    let (gre, ospf) = (v4(47, &[1, 2, 3]), v4(89, &[]));
+    assert_eq!(keyed(Packet::whole(&gre), &TUPLE).0, Class::Other);
+    assert_eq!(key(&gre, &TUPLE), key(&v4(47, &[9]), &TUPLE));
+    assert_ne!(key(&gre, &TUPLE), key(&ospf, &TUPLE));
+    // ICMP of the other version is no ICMP.
+    assert_eq!(keyed(Packet::whole(&v4(58, &[])), &TUPLE).0, Class::Other);
+    assert_eq!(keyed(Packet::whole(&v6(1, &[])), &TUPLE).0, Class::Other);
+    assert_eq!(keyed(Packet::whole(&v6(59, &[])), &TUPLE).0, Class::Other);
+}
+
+/// The C program takes extension lengths eight bytes short and drops the packet.
+#[test]
+fn extension_headers_do_not_change_the_key() {
+    let plain = v6(17, &FLOW);
+    let options = [[17u8, 0, 1, 4, 0, 0, 0, 0].as_slice(), &FLOW].concat();
+    for header in [0u8, 60, 43] {
+        assert_eq!(key(&v6(header, &options), &TUPLE), key(&plain, &TUPLE));
+    }
+}
+
+/// The C program reads the ports of an atomic fragment from the fragment header.
+#[test]
+fn atomic_fragments_are_ordinary_packets_and_others_are_dropped() {
+    let atomic = v6(
+        44,
+        &[[17u8, 0, 0, 0, 0, 0, 0, 9].as_slice(), &FLOW].concat(),
+    );
+    assert_eq!(key(&atomic, &TUPLE), key(&v6(17, &FLOW), &TUPLE));
+    let first = v6(
+        44,
+        &[[17u8, 0, 0, 1, 0, 0, 0, 9].as_slice(), &FLOW].concat(),
+    );
+    let dropped = (Class::Fragment, Err(Reason::Fragment));
+    assert_eq!(keyed(Packet::whole(&first), &TUPLE), dropped);
+    let mut last = v4(17, &FLOW);
+    last[7] = 0xb9;
+    assert_eq!(keyed(Packet::whole(&last), &TUPLE), dropped);
+}
+
+/// The C program refuses packets that end exactly at the header.
+#[test]
+fn four_port_bytes_at_the_very_end_are_enough() {
+    assert!(keyed(Packet::whole(&v4(6, &FLOW)), &TUPLE).1.is_ok());
+    assert!(
+        keyed(Packet::whole(&v4(1, &[8, 0, 0, 0, 0, 1, 0, 1])), &TUPLE)
+            .1
+            .is_ok()
+    );
+    assert!(keyed(Packet::whole(&v4(253, &[])), &TUPLE).1.is_ok());
+    let short = keyed(Packet::whole(&v4(6, &FLOW[..3])), &TUPLE);
+    assert_eq!(short, (Class::Tcp, Err(Reason::Truncated)));
+}
+
+/// Slots of 2^32 - 1 as the kernel's nft `jhash` expression gave them for these packets (Linux 6.18);
+/// the function test `hash-agrees` asks the kernel at hand.
+#[test]
+fn slots_of_the_kernel() {
+    for (bytes, slot) in [
+        (v4(17, &[0x0f, 0xa0, 0, 80]), 0x1d37_1cab),
+        (v4(17, &[0x0f, 0xa1, 0, 80]), 0xaa4c_9968),
+        (v4(6, &[0x0f, 0xa0, 0, 80]), 0xe9e7_9f84),
+        (v4(6, &[0x0f, 0xa1, 0, 80]), 0x861a_efa6),
+        (v6(17, &[0x0f, 0xa0, 0, 80]), 0x10bc_33ee),
+        (v6(17, &[0x0f, 0xa1, 0, 80]), 0x2b97_3546),
+        (v6(6, &[0x0f, 0xa0, 0, 80]), 0x6908_525d),
+        (v6(6, &[0x0f, 0xa1, 0, 80]), 0xff91_8faa),
+        (v4(132, &[0x0f, 0xa0, 0, 80]), 0x9eb3_199e),
+        (v6(132, &[0x0f, 0xa1, 0, 80]), 0x7722_f0c7),
+    ] {
+        assert_eq!(
+            key(&bytes, &PORTS).hash(PORTS.seed).slot(u32::MAX),
+            Slot(slot),
+            "{bytes:x?}"
+        );
+    }
+}
+
+/// Packets of every kind that the walk knows.
+fn corpus() -> Vec<Vec<u8>> {
+    let echo = [8, 0, 0, 0, 0, 7, 0, 1];
+    let chain = [
+        [43u8, 0, 1, 4, 0, 0, 0, 0],
+        [60, 0, 0, 0, 0, 0, 0, 0],
+        [51, 0, 1, 4, 0, 0, 0, 0],
+        [44, 0, 0, 0, 0, 0, 0, 1],
+        [132, 0, 0, 0, 0, 0, 0, 5],
+    ]
+    .concat();
+    let mut options = v4(6, &[[1u8, 1, 1, 0].as_slice(), &FLOW, &[0; 16]].concat());
+    options[0] = 0x46;
+    let mut fragment = v4(17, &FLOW);
+    fragment[6] = 0x20;
+    vec![
+        v4(6, &[FLOW.as_slice(), &[0; 16]].concat()),
+        v4(17, &[FLOW.as_slice(), &[0, 8, 0, 0]].concat()),
+        v4(132, &[FLOW.as_slice(), &[0; 8]].concat()),
+        v4(1, &echo),
+        v4(47, &[0; 4]),
+        options,
+        fragment,
+        v6(6, &[FLOW.as_slice(), &[0; 16]].concat()),
+        v6(58, &[128, 0, 0, 0, 0, 7, 0, 1]),
+        v6(0, &[chain.as_slice(), &FLOW, &[0; 8]].concat()),
+        v6(44, &[17, 0, 0, 1, 0, 0, 0, 9, 0x0f, 0xa0, 0, 80]),
+        v6(50, &[0; 8]),
+    ]
+}
+
+/// Cutting a packet short gives either the same answer or one that says what is missing.
+#[test]
+fn every_truncation_of_the_corpus_has_an_answer() {
+    for packet in corpus() {
+        let whole = keyed(Packet::whole(&packet), &PORTS);
+        for len in 0..packet.len() {
+            let (_, cut) = keyed(Packet::whole(&packet[..len]), &PORTS);
+            assert!(
+                cut == whole.1 || cut == Err(Reason::Truncated),
+                "{len} of {packet:x?}"
+            );
+            let (_, copied) = keyed(Packet::copied(&packet[..len], packet.len()), &PORTS);
+            assert!(
+                copied == whole.1 || copied == Err(Reason::NotCopied),
+                "{len} of {packet:x?}"
+            );
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_walk_panic(bytes: Vec<u8>, more in 0usize..2000) {
+        let _ = keyed(Packet::copied(&bytes, bytes.len() + more), &PORTS);
+    }
+
+    #[test]
+    fn no_change_of_a_packet_makes_the_walk_panic(
+        which in 0usize..12, changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        more in 0usize..100_000,
+    ) {
+        let mut bytes = corpus()[which].clone();
+        for (at, value) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        let _ = keyed(Packet::copied(&bytes, bytes.len() + more), &TUPLE);
+    }
+}
