@@ -1,0 +1,265 @@
+//! Tables as files: opened by readers, locked by writers, replaced whole by `init`.
+
+use std::fs::{self, File};
+use std::io;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use lb_core::table::{
+    Config, Generation, HEADER_LEN, Snapshot, Table, TableError, file_len, header_of,
+};
+use lb_core::target::Targets;
+
+use super::file::{Staged, lock_named, none_if_missing};
+use super::mapping::Mapping;
+use super::{Cause, Folder, Name, ShmError, doing};
+
+/// How long a writer waits for another one.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A table mapped for reading.
+#[derive(Debug)]
+pub struct MappedTable {
+    mapping: Mapping,
+    identity: (u64, u64),
+}
+
+impl MappedTable {
+    /// Opens a table and checks it.
+    pub fn open(folder: &Folder, name: &Name) -> Result<Self, ShmError> {
+        let open = || -> Result<Self, Cause> {
+            let file = none_if_missing(File::open(folder.table(name)))?
+                .ok_or_else(|| Cause::MissingTable(name.clone()))?;
+            let metadata = checked_metadata(&file)?;
+            let mapping = Mapping::read_only(&file)?;
+            let mapped = MappedTable {
+                mapping,
+                identity: (metadata.dev(), metadata.ino()),
+            };
+            view(&mapped.mapping)?;
+            Ok(mapped)
+        };
+        open().map_err(doing("open table", name))
+    }
+
+    /// The view of the table. [`MappedTable::open`] has checked what is checked here once more.
+    pub fn table(&self) -> Result<Table<'_>, TableError> {
+        view(&self.mapping)
+    }
+
+    /// A consistent copy of the whole table.
+    pub fn snapshot(&self) -> Result<Snapshot, TableError> {
+        self.table()?.snapshot()
+    }
+
+    /// Whether the name stands for another file by now. A table that was deleted is in force until
+    /// it has a successor.
+    pub fn is_replaced(&self, folder: &Folder, name: &Name) -> bool {
+        fs::metadata(folder.table(name))
+            .is_ok_and(|named| (named.dev(), named.ino()) != self.identity)
+    }
+}
+
+/// A table of which this process holds the writers' lock.
+#[derive(Debug)]
+pub struct TableWriter {
+    name: Name,
+    mapping: Mapping,
+    // Dropped after the mapping: closing it is what readers that watch the folder are told.
+    _locked: File,
+}
+
+impl TableWriter {
+    /// Opens a table for writing once no other writer has it.
+    pub fn lock(folder: &Folder, name: &Name) -> Result<Self, ShmError> {
+        let lock = || -> Result<Self, Cause> {
+            let file =
+                lock_table(folder, name)?.ok_or_else(|| Cause::MissingTable(name.clone()))?;
+            let mapping = writable(&file)?;
+            Ok(TableWriter {
+                name: name.clone(),
+                mapping,
+                _locked: file,
+            })
+        };
+        lock().map_err(doing("change table", name))
+    }
+
+    /// A copy of the table, which nobody else changes now.
+    pub fn snapshot(&self) -> Result<Snapshot, ShmError> {
+        let snapshot = || Ok(view(&self.mapping)?.snapshot()?);
+        snapshot().map_err(doing("change table", &self.name))
+    }
+
+    /// Puts these targets in force.
+    pub fn publish(&self, targets: &Targets) -> Result<Snapshot, ShmError> {
+        let publish = || {
+            let table = view(&self.mapping)?;
+            table.publish(targets);
+            Ok(table.snapshot()?)
+        };
+        publish().map_err(doing("change table", &self.name))
+    }
+}
+
+/// What `init` does with a table that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// Refuses if it has targets.
+    Refuse,
+    /// Carries its targets over.
+    Keep,
+    /// Drops its targets, also if the file is damaged or of another version.
+    Drop,
+}
+
+/// Makes a table. One that was there is replaced whole, so that readers go on with the old one until
+/// they move over.
+pub fn init(
+    folder: &Folder,
+    name: &Name,
+    config: Config,
+    existing: Existing,
+) -> Result<Snapshot, ShmError> {
+    let init = || -> Result<Snapshot, Cause> {
+        config.check()?;
+        loop {
+            let Some(old) = lock_table(folder, name)? else {
+                let staged = stage(folder, name, &config, Generation(0), None)?;
+                if staged.put_new()? {
+                    return published(&staged);
+                }
+                continue; // Somebody else was faster.
+            };
+            let (generation, targets) = match (old_snapshot(&old), existing) {
+                (Ok(old), Existing::Keep) => (old.generation, Some(carried(&old, &config)?)),
+                (Ok(old), Existing::Drop) => (old.generation, None),
+                (Ok(old), Existing::Refuse) => match old.targets.iter().count() {
+                    0 => (old.generation, None),
+                    count => return Err(Cause::HasTargets(count)),
+                },
+                (Err(_), Existing::Drop) => (Generation(0), None),
+                (Err(cause), _) => return Err(cause),
+            };
+            let staged = stage(folder, name, &config, generation, targets)?;
+            staged.replace()?;
+            return published(&staged);
+        }
+    };
+    init().map_err(doing("init table", name))
+}
+
+/// Removes a table. A running `lb` goes on with it until there is a new one.
+pub fn delete(folder: &Folder, name: &Name) -> Result<(), ShmError> {
+    let delete = || -> Result<(), Cause> {
+        let file = lock_table(folder, name)?.ok_or_else(|| Cause::MissingTable(name.clone()))?;
+        match old_snapshot(&file) {
+            Err(Cause::Table(TableError::NotATable)) => Err(TableError::NotATable.into()),
+            _ => Ok(fs::remove_file(folder.table(name))?),
+        }
+    };
+    delete().map_err(doing("delete table", name))
+}
+
+/// The names of all tables in the folder, damaged ones too.
+pub fn list(folder: &Folder) -> Result<Vec<Name>, ShmError> {
+    let list = || -> Result<Vec<Name>, Cause> {
+        let mut names: Vec<Name> = fs::read_dir(folder.path())?
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|name| is_table(folder, name))
+            .collect();
+        names.sort();
+        Ok(names)
+    };
+    list().map_err(doing("list tables in", folder.path().display()))
+}
+
+fn is_table(folder: &Folder, name: &Name) -> bool {
+    match MappedTable::open(folder, name) {
+        Ok(_) => true,
+        Err(ShmError {
+            cause: Cause::Table(error),
+            ..
+        }) => error != TableError::NotATable,
+        Err(_) => false,
+    }
+}
+
+fn lock_table(folder: &Folder, name: &Name) -> Result<Option<File>, Cause> {
+    lock_named(&folder.table(name), PATIENCE).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => Cause::Locked(PATIENCE.as_secs()),
+        _ => Cause::Io(error),
+    })
+}
+
+fn writable(file: &File) -> Result<Mapping, Cause> {
+    checked_metadata(file)?;
+    let mapping = Mapping::writable(file)?;
+    view(&mapping)?;
+    Ok(mapping)
+}
+
+/// Only a regular file with content can be mapped and be a table.
+fn checked_metadata(file: &File) -> Result<fs::Metadata, Cause> {
+    let metadata = file.metadata()?;
+    if metadata.is_file() && metadata.len() > 0 {
+        Ok(metadata)
+    } else {
+        Err(TableError::NotATable.into())
+    }
+}
+
+fn view(mapping: &Mapping) -> Result<Table<'_>, TableError> {
+    Table::view(
+        mapping.words64(HEADER_LEN),
+        mapping.words32_after(HEADER_LEN),
+    )
+}
+
+fn old_snapshot(file: &File) -> Result<Snapshot, Cause> {
+    Ok(view(&writable(file)?)?.snapshot()?)
+}
+
+/// The targets of the old table in one of the new dimensions.
+fn carried(old: &Snapshot, config: &Config) -> Result<Targets, Cause> {
+    let mut targets = Targets::new(config.targets);
+    for (index, target) in old.targets.iter() {
+        let no_room = Cause::NoRoom {
+            mark: target.mark,
+            index,
+            targets: config.targets,
+        };
+        targets
+            .activate(target.mark, Some(target.weight), Some(index))
+            .map_err(|_| no_room)?;
+    }
+    Ok(targets)
+}
+
+fn stage(
+    folder: &Folder,
+    name: &Name,
+    config: &Config,
+    generation: Generation,
+    targets: Option<Targets>,
+) -> Result<Staged, Cause> {
+    let staged = Staged::new(&folder.table(name), file_len(config))?;
+    let header: Vec<u8> = header_of(config, generation)
+        .iter()
+        .flat_map(|word| word.to_ne_bytes())
+        .collect();
+    (&staged.file).write_all(&header)?;
+    let mapping = Mapping::writable(&staged.file)?;
+    view(&mapping)?.publish(&targets.unwrap_or_else(|| Targets::new(config.targets)));
+    Ok(staged)
+}
+
+fn published(staged: &Staged) -> Result<Snapshot, Cause> {
+    let mapping = Mapping::read_only(&staged.file)?;
+    Ok(view(&mapping)?.snapshot()?)
+}
+
+#[cfg(test)]
+mod tests;
