@@ -120,7 +120,14 @@ mod tests {
     #[test]
     fn malformed_addresses_are_named() {
         let form = "not of the form HOST:PORT or [IPV6]:PORT";
-        for text in ["", "10.0.0.0", "::1:5001", "[::1:5001", "::1]:5001", "[::1]"] {
+        for text in [
+            "",
+            "10.0.0.0",
+            "::1:5001",
+            "[::1:5001",
+            "::1]:5001",
+            "[::1]",
+        ] {
             let error = connect(text, "").unwrap_err();
             assert_eq!(error, format!("address {text:?}: {form}"));
         }

@@ -46,7 +46,11 @@ enum Asked {
 
 impl DatagramServer {
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), None)?;
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::DGRAM.nonblocking(),
+            None,
+        )?;
         if address.is_ipv6() {
             socket.set_only_v6(false)?;
             setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;

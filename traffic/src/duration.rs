@@ -119,13 +119,12 @@ mod tests {
             ("7\u{b5}s", 7_000),
             ("7\u{3bc}s", 7_000),
             ("0.3333333333333333333h", 1_199_999_999_999),
-            ("1.00000000000000000000000000000000000000001s", 1_000_000_000),
+            (
+                "1.00000000000000000000000000000000000000001s",
+                1_000_000_000,
+            ),
         ] {
-            assert_eq!(
-                parse(text),
-                Ok(Duration::from_nanos(nanoseconds)),
-                "{text}"
-            );
+            assert_eq!(parse(text), Ok(Duration::from_nanos(nanoseconds)), "{text}");
         }
     }
 

@@ -203,10 +203,7 @@ mod tests {
     #[test]
     fn a_host_prefix_gives_exactly_that_address() {
         assert_eq!(distinct("10.0.0.7/32", 100), ["10.0.0.7".to_owned()].into());
-        assert_eq!(
-            distinct("1000::7/128", 100),
-            ["1000::7".to_owned()].into()
-        );
+        assert_eq!(distinct("1000::7/128", 100), ["1000::7".to_owned()].into());
     }
 
     #[test]
