@@ -33,13 +33,14 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::duration;
+use crate::{duration, process};
 
 /// What a program accepts: its name, a text about it, and its flags.
 pub struct CommandLine<Args: 'static> {
@@ -108,23 +109,27 @@ impl<Args: Default> CommandLine<Args> {
     pub fn parse_or_exit_code(&self) -> Result<Args, ExitCode> {
         match self.parse(std::env::args_os().skip(1)) {
             Ok(Request::Run(args)) => Ok(args),
-            Ok(Request::Help) => {
-                print!("{}", self.usage());
-                Err(ExitCode::SUCCESS)
-            }
-            Ok(Request::Version) => {
-                println!("{}", env!("CARGO_PKG_VERSION"));
-                Err(ExitCode::SUCCESS)
-            }
+            Ok(Request::Help) => Err(self.print(&self.usage())),
+            Ok(Request::Version) => Err(self.print(concat!(env!("CARGO_PKG_VERSION"), "\n"))),
             Ok(Request::Nothing) => {
-                eprint!("{}", self.usage());
+                process::log(self.usage().trim_end());
                 Err(ExitCode::SUCCESS)
             }
             Err(error) => {
                 let program = self.program;
-                eprintln!("{program}: {error}");
-                eprintln!("Try '{program} -help'.");
+                process::log(format_args!("{program}: {error}"));
+                process::log(format_args!("Try '{program} -help'."));
                 Err(ExitCode::from(2))
+            }
+        }
+    }
+
+    fn print(&self, text: &str) -> ExitCode {
+        match io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                process::log(format_args!("{}: write to stdout: {error}", self.program));
+                ExitCode::FAILURE
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What a tool asks of its process: the host's name, signals, open files.
 
-use std::io;
+use std::fmt::Display;
+use std::io::{self, Write as _};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
@@ -9,6 +10,12 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 /// The kernel's name for this host.
 pub fn host_name() -> io::Result<String> {
     Ok(nix::unistd::gethostname()?.to_string_lossy().into_owned())
+}
+
+/// Writes a line to stderr. Nobody may be reading there any more, which is no
+/// reason to end (as `eprintln!` would).
+pub fn log(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// From now on SIGTERM and SIGINT end nothing by themselves: the returned

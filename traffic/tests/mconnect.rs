@@ -1,6 +1,7 @@
 //! mconnect as a user runs it, on loopback.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Output, Stdio};
@@ -470,6 +471,25 @@ fn a_bad_command_line_is_refused() {
         assert!(run.stderr.contains(complaint), "{arguments:?}: {run:?}");
         assert!(run.stderr.starts_with("mconnect: "));
         assert_eq!(run.stdout, "");
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let server = Server::start(&["-address", "127.0.0.1:0"]);
+    for arguments in [
+        vec!["-address".to_owned(), server.at("127.0.0.1")],
+        vec!["-help".to_owned()],
+    ] {
+        let child = Command::new(MCONNECT)
+            .args(&arguments)
+            .stdout(File::options().write(true).open("/dev/full").unwrap())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let run = collect(child);
+        assert_eq!(run.code, 1, "{run:?}");
+        assert!(run.stderr.contains("No space left on device"), "{run:?}");
     }
 }
 

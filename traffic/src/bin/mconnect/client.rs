@@ -50,6 +50,9 @@ pub fn run(settings: &Settings) -> anyhow::Result<Report> {
 /// How long a connection may hold its slot without being answered.
 const SLOT_PATIENCE: Duration = Duration::from_millis(250);
 
+/// Events taken, and connections begun, before the clock is looked at.
+const TURN: usize = 256;
+
 /// Descriptors that are no connections: the standard streams, epoll, signals,
 /// and what the libraries may open.
 const RESERVED_FILES: u64 = 16;
@@ -69,7 +72,7 @@ struct Client<'a> {
     /// The number of the next connection.
     next: u32,
     open: HashMap<u64, Connection>,
-    slots_taken: usize,
+    slots_taken: u32,
     /// Connections in the order in which they took a slot, and when.
     slot_holders: VecDeque<(Instant, u64)>,
     report: Report,
@@ -94,7 +97,7 @@ enum Stage {
 enum Progress {
     Connected,
     Answered(String),
-    /// More of what was answered before.
+    /// Nothing that counts, as what a kept connection reads after its answer.
     Nothing,
 }
 
@@ -144,7 +147,7 @@ impl<'a> Client<'a> {
     }
 
     fn connect_all(&mut self) -> anyhow::Result<()> {
-        let mut events = [EpollEvent::empty(); 256];
+        let mut events = [EpollEvent::empty(); TURN];
         loop {
             self.begin_connections();
             if self.open.is_empty() && self.next == self.settings.connections {
@@ -188,14 +191,14 @@ impl<'a> Client<'a> {
     /// Whether there is another connection to make and nothing in its way.
     fn can_begin(&self) -> bool {
         self.next < self.settings.connections
-            && u32::try_from(self.slots_taken).is_ok_and(|n| n < self.settings.concurrent.get())
+            && self.slots_taken < self.settings.concurrent.get()
             && self.open.len() < self.max_open
     }
 
-    /// Fills the free slots, in bounded steps: when each connection fails at
-    /// once, the deadline still has to be looked at.
+    /// Fills free slots, in bounded steps: events and the deadline have to be
+    /// looked at in between.
     fn begin_connections(&mut self) {
-        for _ in 0..self.settings.concurrent.get() {
+        for _ in 0..TURN {
             if !self.can_begin() {
                 return;
             }
@@ -221,15 +224,13 @@ impl<'a> Client<'a> {
         let Some(connection) = self.open.get_mut(&number) else {
             return;
         };
-        let progress = connection.advance(self.settings.udp);
-        match progress {
+        match connection.advance(self.settings.udp) {
             Ok(Progress::Nothing) => {}
             Ok(Progress::Connected) => {
-                let phase = connection.phase();
                 connection.stage = Stage::Waiting;
                 let mut event = EpollEvent::new(connection.interest(), number);
                 if let Err(error) = self.epoll.modify(&connection.socket, &mut event) {
-                    self.count_failure(phase, &error.into());
+                    self.count_failure(Phase::Read, &error.into());
                     self.close(number);
                 }
             }

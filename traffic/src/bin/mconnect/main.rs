@@ -11,6 +11,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use traffic::process;
 
 use crate::args::{COMMAND_LINE, Task};
 
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
         Task::Connect(settings, format) => connect(&settings, format),
     });
     done.unwrap_or_else(|error| {
-        eprintln!("mconnect: {error:#}");
+        process::log(format_args!("mconnect: {error:#}"));
         ExitCode::FAILURE
     })
 }
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
 fn connect(settings: &client::Settings, format: report::Format) -> anyhow::Result<ExitCode> {
     let report = client::run(settings)?;
     for (cause, count) in &report.causes {
-        eprintln!("mconnect: {cause} ({count} times)");
+        process::log(format_args!("mconnect: {cause} ({count} times)"));
     }
     io::stdout()
         .write_all(report.shown_as(format).as_bytes())

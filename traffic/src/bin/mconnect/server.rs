@@ -80,14 +80,14 @@ impl Server {
         // The same as asked for, but for a port of 0.
         let address = listener.local_addr().context("get the listen address")?;
         epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
-        eprintln!("Listen on address; {address}");
+        process::log(format_args!("Listen on address; {address}"));
 
         let datagrams = match settings.udp {
             true => {
                 let datagrams = DatagramServer::bind(address)
                     .with_context(|| format!("listen on UDP {address}"))?;
                 epoll.add(&datagrams, EpollEvent::new(EpollFlags::EPOLLIN, DATAGRAMS))?;
-                eprintln!("Listen on UDP address; {address}");
+                process::log(format_args!("Listen on UDP address; {address}"));
                 Some(datagrams)
             }
             false => None,
@@ -155,7 +155,9 @@ impl Server {
     fn pause_accepting(&mut self, error: &io::Error) {
         if !self.accept_failing {
             let open = self.connections.len();
-            eprintln!("mconnect: accept: {error}; {open} connections are open");
+            process::log(format_args!(
+                "mconnect: accept: {error}; {open} connections are open"
+            ));
             self.accept_failing = true;
         }
         if self.watch_listener(EpollFlags::empty()).is_ok() {
@@ -184,7 +186,7 @@ impl Server {
                 self.next_token += 1;
                 self.connections.insert(token, connection);
             }
-            Err(error) => eprintln!("mconnect: watch a connection: {error}"),
+            Err(error) => process::log(format_args!("mconnect: watch a connection: {error}")),
         }
     }
 
@@ -214,7 +216,7 @@ impl Server {
                 // client, which is what it is there to count.
                 Ok(request) => drop(datagrams.answer(&request, self.host_name.as_bytes())),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => eprintln!("mconnect: receive a datagram: {error}"),
+                Err(error) => process::log(format_args!("mconnect: receive a datagram: {error}")),
             }
         }
     }
