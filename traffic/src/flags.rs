@@ -1,0 +1,506 @@
+//! Command lines in the style of Go programs: `-flag` or `--flag`, the value
+//! behind `=` or as the next argument, switches as `-switch` or
+//! `-switch=false`.
+//!
+//! A tool declares its flags as a table over its own struct of values. The
+//! struct's `Default` holds the defaults, so neither a value nor a default is
+//! ever looked up by name:
+//!
+//! ```
+//! use traffic::flags::{CommandLine, Flag, Request};
+//!
+//! #[derive(Default)]
+//! struct Args {
+//!     udp: bool,
+//!     address: String,
+//! }
+//!
+//! const COMMAND_LINE: CommandLine<Args> = CommandLine {
+//!     program: "tool",
+//!     summary: "Does what tools do.",
+//!     flags: &[
+//!         Flag { name: "udp", value: "", help: "Use UDP", slot: |a| &mut a.udp },
+//!         Flag { name: "address", value: "A:P", help: "Where to", slot: |a| &mut a.address },
+//!     ],
+//! };
+//!
+//! let Ok(Request::Run(args)) = COMMAND_LINE.parse(["-udp", "--address=[::1]:5001"]) else {
+//!     panic!("a valid command line");
+//! };
+//! assert!(args.udp);
+//! assert_eq!(args.address, "[::1]:5001");
+//! ```
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::num::NonZeroU32;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::{duration, process};
+
+/// What a program accepts: its name, a text about it, and its flags.
+pub struct CommandLine<Args: 'static> {
+    pub program: &'static str,
+    pub summary: &'static str,
+    pub flags: &'static [Flag<Args>],
+}
+
+/// One declared flag.
+pub struct Flag<Args> {
+    /// The name without its dashes.
+    pub name: &'static str,
+    /// What the value is, for the usage text; empty for a switch.
+    pub value: &'static str,
+    pub help: &'static str,
+    /// Where the value is kept.
+    pub slot: fn(&mut Args) -> &mut dyn FlagValue,
+}
+
+/// A type that a flag can have.
+pub trait FlagValue {
+    /// Whether the flag may stand alone, meaning `true`.
+    fn is_switch(&self) -> bool {
+        false
+    }
+
+    /// Takes the value over from the command line, or says what is wrong.
+    fn set(&mut self, text: &str) -> Result<(), String>;
+
+    /// The value as the usage text shows a default; empty if it is none.
+    fn shown(&self) -> String;
+}
+
+/// What a command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Request<Args> {
+    Run(Args),
+    Help,
+    Version,
+    /// There were no arguments at all.
+    Nothing,
+}
+
+/// Why a command line is refused.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum FlagError {
+    #[error("unknown flag: {0}")]
+    Unknown(String),
+    #[error("flag {0}: needs a value")]
+    NeedsValue(String),
+    #[error("flag {flag}: bad value {value:?}: {reason}")]
+    BadValue {
+        flag: String,
+        value: String,
+        reason: String,
+    },
+    #[error("unexpected argument: {0:?} (a switch takes its value as -switch=false)")]
+    Unexpected(String),
+    #[error("argument {0:?}: not valid UTF-8")]
+    NotUtf8(OsString),
+}
+
+impl<Args: Default> CommandLine<Args> {
+    /// Parses the arguments of this process and answers by itself what needs
+    /// no run: help, version, no arguments, and errors.
+    pub fn parse_or_exit_code(&self) -> Result<Args, ExitCode> {
+        match self.parse(std::env::args_os().skip(1)) {
+            Ok(Request::Run(args)) => Ok(args),
+            Ok(Request::Help) => Err(self.print(&self.usage())),
+            Ok(Request::Version) => Err(self.print(concat!(env!("CARGO_PKG_VERSION"), "\n"))),
+            Ok(Request::Nothing) => {
+                process::log(self.usage().trim_end());
+                Err(ExitCode::SUCCESS)
+            }
+            Err(error) => {
+                let program = self.program;
+                process::log(format_args!("{program}: {error}"));
+                process::log(format_args!("Try '{program} -help'."));
+                Err(ExitCode::from(2))
+            }
+        }
+    }
+
+    fn print(&self, text: &str) -> ExitCode {
+        match io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                process::log(format_args!("{}: write to stdout: {error}", self.program));
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    /// Parses arguments; the program's name is not among them.
+    pub fn parse(
+        &self,
+        arguments: impl IntoIterator<Item = impl Into<OsString>>,
+    ) -> Result<Request<Args>, FlagError> {
+        let mut arguments = arguments
+            .into_iter()
+            .map(|argument| argument.into().into_string().map_err(FlagError::NotUtf8))
+            .peekable();
+        if arguments.peek().is_none() {
+            return Ok(Request::Nothing);
+        }
+
+        let mut args = Args::default();
+        let mut version = false;
+        while let Some(argument) = arguments.next() {
+            let argument = argument?;
+            let Some((name, attached)) = split_flag(&argument) else {
+                return Err(FlagError::Unexpected(argument));
+            };
+            let flag = format!("-{name}");
+            let slot: &mut dyn FlagValue = match self.flags.iter().find(|flag| flag.name == name) {
+                Some(declared) => (declared.slot)(&mut args),
+                None if matches!(name, "help" | "h") => return Ok(Request::Help),
+                None if name == "version" => &mut version,
+                None => return Err(FlagError::Unknown(flag)),
+            };
+            let value = match attached {
+                Some(value) => value.to_owned(),
+                None if slot.is_switch() => "true".to_owned(),
+                None => match arguments.next() {
+                    Some(value) => value?,
+                    None => return Err(FlagError::NeedsValue(flag)),
+                },
+            };
+            if let Err(reason) = slot.set(&value) {
+                return Err(FlagError::BadValue {
+                    flag,
+                    value,
+                    reason,
+                });
+            }
+        }
+        Ok(match version {
+            true => Request::Version,
+            false => Request::Run(args),
+        })
+    }
+
+    /// The text that `-help` prints.
+    pub fn usage(&self) -> String {
+        let mut text = format!(
+            "Usage: {} [-flag value]...\n\n{}\n\nFlags:\n",
+            self.program, self.summary
+        );
+        let mut defaults = Args::default();
+        let declared = self.flags.iter().map(|flag| {
+            let default = (flag.slot)(&mut defaults).shown();
+            (flag.name, flag.value, flag.help, default)
+        });
+        let own = [
+            ("help", "", "Print this text", String::new()),
+            ("version", "", "Print the version", String::new()),
+        ];
+        for (name, value, help, default) in declared.chain(own) {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{}", format!("  -{name} {value}").trim_end());
+            let _ = match default.as_str() {
+                "" => writeln!(text, "        {help}"),
+                default => writeln!(text, "        {help} (default {default})"),
+            };
+        }
+        text
+    }
+}
+
+/// The name of a flag and the value behind `=`, if there is one. `None` for
+/// what is no flag: no dash, dashes alone, or an empty name.
+fn split_flag(argument: &str) -> Option<(&str, Option<&str>)> {
+    let body = argument.strip_prefix('-')?;
+    let body = body.strip_prefix('-').unwrap_or(body);
+    let (name, value) = match body.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (body, None),
+    };
+    match name.is_empty() || name.starts_with('-') {
+        true => None,
+        false => Some((name, value)),
+    }
+}
+
+impl FlagValue for bool {
+    fn is_switch(&self) -> bool {
+        true
+    }
+
+    fn set(&mut self, text: &str) -> Result<(), String> {
+        *self = match text {
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
+            _ => return Err("neither true nor false".to_owned()),
+        };
+        Ok(())
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            true => "true".to_owned(),
+            false => String::new(),
+        }
+    }
+}
+
+impl FlagValue for String {
+    fn set(&mut self, text: &str) -> Result<(), String> {
+        text.clone_into(self);
+        Ok(())
+    }
+
+    fn shown(&self) -> String {
+        self.clone()
+    }
+}
+
+impl FlagValue for Duration {
+    fn set(&mut self, text: &str) -> Result<(), String> {
+        *self = duration::parse(text).map_err(|error| error.to_string())?;
+        Ok(())
+    }
+
+    fn shown(&self) -> String {
+        match self.is_zero() {
+            true => String::new(),
+            false => format!("{self:?}"),
+        }
+    }
+}
+
+/// Numbers read and print themselves; their errors name no value, which the
+/// flag's own error does.
+macro_rules! number_flags {
+    ($($number:ty),*) => {$(
+        impl FlagValue for $number {
+            fn set(&mut self, text: &str) -> Result<(), String> {
+                *self = text.parse().map_err(|error| format!("{error}"))?;
+                Ok(())
+            }
+
+            fn shown(&self) -> String {
+                self.to_string()
+            }
+        }
+    )*};
+}
+
+number_flags!(u32, i64, NonZeroU32);
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq)]
+    struct Args {
+        address: String,
+        udp: bool,
+        reconnect: bool,
+        nconn: u32,
+        concurrent: NonZeroU32,
+        seed: i64,
+        timeout: Duration,
+    }
+
+    impl Default for Args {
+        fn default() -> Self {
+            Self {
+                address: "[::1]:5001".to_owned(),
+                udp: false,
+                reconnect: true,
+                nconn: 1,
+                concurrent: NonZeroU32::new(64).unwrap(),
+                seed: 0,
+                timeout: Duration::from_secs(10),
+            }
+        }
+    }
+
+    macro_rules! flag {
+        ($field:ident, $value:literal) => {
+            Flag {
+                name: stringify!($field),
+                value: $value,
+                help: "Some help",
+                slot: |args| &mut args.$field,
+            }
+        };
+    }
+
+    const COMMAND_LINE: CommandLine<Args> = CommandLine {
+        program: "tool",
+        summary: "A tool.",
+        flags: &[
+            flag!(address, "A:P"),
+            flag!(udp, ""),
+            flag!(reconnect, ""),
+            flag!(nconn, "N"),
+            flag!(concurrent, "N"),
+            flag!(seed, "N"),
+            flag!(timeout, "DURATION"),
+        ],
+    };
+
+    fn run(arguments: &[&str]) -> Args {
+        match COMMAND_LINE.parse(arguments) {
+            Ok(Request::Run(args)) => args,
+            other => panic!("{arguments:?}: {other:?}"),
+        }
+    }
+
+    fn error(arguments: &[&str]) -> String {
+        COMMAND_LINE.parse(arguments).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_way_to_give_a_value_means_the_same() {
+        for arguments in [
+            &["-nconn", "7"][..],
+            &["--nconn", "7"],
+            &["-nconn=7"],
+            &["--nconn=7"],
+            &["-nconn=1", "-nconn=7"],
+        ] {
+            assert_eq!(run(arguments).nconn, 7, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn a_switch_takes_no_argument_of_its_own() {
+        let args = run(&["-udp", "-reconnect=false", "-nconn", "2"]);
+        assert!(args.udp);
+        assert!(!args.reconnect);
+        assert_eq!(args.nconn, 2);
+        assert!(!run(&["-udp", "-udp=F"]).udp);
+        assert_eq!(
+            error(&["-udp", "true"]),
+            "unexpected argument: \"true\" (a switch takes its value as -switch=false)"
+        );
+    }
+
+    #[test]
+    fn what_is_not_given_keeps_its_default() {
+        let args = run(&["-udp"]);
+        assert_eq!(
+            args,
+            Args {
+                udp: true,
+                ..Args::default()
+            }
+        );
+    }
+
+    #[test]
+    fn a_value_may_look_like_a_flag_or_hold_an_equals_sign() {
+        assert_eq!(run(&["-seed", "-5"]).seed, -5);
+        assert_eq!(run(&["-address", "-udp"]).address, "-udp");
+        assert_eq!(run(&["-address=a=b"]).address, "a=b");
+        assert_eq!(run(&["-address="]).address, "");
+    }
+
+    #[test]
+    fn help_version_and_nothing() {
+        for arguments in [&["-help"][..], &["-h"], &["--help"], &["-udp", "-h", "-x"]] {
+            assert_eq!(COMMAND_LINE.parse(arguments), Ok(Request::Help));
+        }
+        assert_eq!(COMMAND_LINE.parse(["-version"]), Ok(Request::Version));
+        assert_eq!(
+            COMMAND_LINE.parse(["-version=false"]),
+            Ok(Request::Run(Args::default()))
+        );
+        assert_eq!(
+            COMMAND_LINE.parse(Vec::<OsString>::new()),
+            Ok(Request::Nothing)
+        );
+    }
+
+    #[test]
+    fn errors_name_the_flag_and_the_value() {
+        for (arguments, message) in [
+            (&["-bogus"][..], "unknown flag: -bogus"),
+            (&["--bogus=1"], "unknown flag: -bogus"),
+            (&["-version", "-bogus"], "unknown flag: -bogus"),
+            (&["-nconn"], "flag -nconn: needs a value"),
+            (
+                &["-nconn=x"],
+                "flag -nconn: bad value \"x\": invalid digit found in string",
+            ),
+            (
+                &["-nconn", "-1"],
+                "flag -nconn: bad value \"-1\": invalid digit found in string",
+            ),
+            (
+                &["-concurrent", "0"],
+                "flag -concurrent: bad value \"0\": number would be zero for non-zero type",
+            ),
+            (
+                &["-udp=maybe"],
+                "flag -udp: bad value \"maybe\": neither true nor false",
+            ),
+            (
+                &["-timeout", "10"],
+                "flag -timeout: bad value \"10\": no unit behind the number (ns, us, ms, s, m or h)",
+            ),
+        ] {
+            assert_eq!(error(arguments), message);
+        }
+        for stray in ["x", "", "-", "--", "---udp", "-=x"] {
+            assert_eq!(
+                COMMAND_LINE.parse([stray]),
+                Err(FlagError::Unexpected(stray.to_owned()))
+            );
+        }
+        let bytes = OsString::from_vec(vec![b'-', 0xff]);
+        assert_eq!(
+            COMMAND_LINE.parse([bytes.clone()]),
+            Err(FlagError::NotUtf8(bytes))
+        );
+    }
+
+    #[test]
+    fn usage_shows_every_flag_and_the_defaults_that_say_something() {
+        assert_eq!(
+            COMMAND_LINE.usage(),
+            "\
+Usage: tool [-flag value]...
+
+A tool.
+
+Flags:
+  -address A:P
+        Some help (default [::1]:5001)
+  -udp
+        Some help
+  -reconnect
+        Some help (default true)
+  -nconn N
+        Some help (default 1)
+  -concurrent N
+        Some help (default 64)
+  -seed N
+        Some help (default 0)
+  -timeout DURATION
+        Some help (default 10s)
+  -help
+        Print this text
+  -version
+        Print the version
+"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_command_line_is_answered(arguments: Vec<String>) {
+            let _ = COMMAND_LINE.parse(arguments);
+        }
+    }
+}
