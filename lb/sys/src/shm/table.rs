@@ -152,10 +152,13 @@ pub fn init_from(
                     (config, old.generation, Some(carried(&old, &config)?))
                 }
                 (Ok(old), Existing::Drop) => (checked(None)?, old.generation, None),
-                (Ok(old), Existing::Refuse) => match old.targets.iter().count() {
-                    0 => (checked(None)?, old.generation, None),
-                    count => return Err(Cause::HasTargets(count)),
-                },
+                (Ok(old), Existing::Refuse) => {
+                    let config = checked(None)?;
+                    match old.targets.iter().count() {
+                        0 => (config, old.generation, None),
+                        count => return Err(Cause::HasTargets(count)),
+                    }
+                }
                 (
                     Err(Cause::Table(TableError::Damaged(_) | TableError::OtherLayout { .. })),
                     Existing::Drop,

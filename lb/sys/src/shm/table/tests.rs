@@ -266,7 +266,7 @@ fn impossible_dimensions_leave_everything_as_it_was() {
         slots: 100,
         ..small()
     };
-    for existing in [Existing::Keep, Existing::Drop] {
+    for existing in [Existing::Refuse, Existing::Keep, Existing::Drop] {
         let error = room.init(composite, existing).unwrap_err();
         assert_eq!(error.to_string(), "init table t: M = 100 is not prime");
     }
