@@ -110,7 +110,12 @@ impl Report {
         };
         let killed = match unreadable {
             0 => String::new(),
-            n => format!("not counted here: {n} queues, half written when lb was killed\n"),
+            n => {
+                let all = n + self.queues.len();
+                format!(
+                    "not counted here: {n} of {all} queues, left half written when lb was killed\n"
+                )
+            }
         };
         format!("instance {instance}, table {table}\n{state}\n{killed}")
     }
