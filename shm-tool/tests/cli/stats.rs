@@ -105,6 +105,27 @@ verdicts refused       2        2         0
 }
 
 #[test]
+fn an_idle_lb_has_no_details() {
+    let room = Room::new();
+    let _writer = start(&room, "markway", &[0]);
+    let text = room.ok("stats");
+    assert_eq!(
+        text.split_once("\n\n").unwrap().1,
+        "                    sum  queue 0
+received              0        0
+marked                0        0
+held                  0        0
+dropped               0        0
+
+batches               0        0
+packets per batch     -        -
+kernel queue drops    0        0
+socket drops          0        0
+"
+    );
+}
+
+#[test]
 fn json_has_every_counter() {
     let room = Room::new();
     let writer = start(&room, "other", &[4, 17]);

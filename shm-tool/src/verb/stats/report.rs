@@ -122,19 +122,20 @@ impl Report {
 }
 
 fn json_of(counts: &Counts) -> Map<String, Value> {
-    let named = |numbers: &mut dyn Iterator<Item = (&'static str, u64)>| {
-        let numbers = numbers.map(|(name, number)| (name.to_string(), json!(number)));
-        Value::Object(numbers.collect())
-    };
     let mut object = Map::new();
     for (counter, name, number) in counts.others() {
         object.insert(name.into(), json!(number));
         if counter == Counter::Held {
-            object.insert("dropped".into(), named(&mut counts.dropped()));
-            object.insert("classes".into(), named(&mut counts.classes()));
+            object.insert("dropped".into(), by_name(counts.dropped()));
+            object.insert("classes".into(), by_name(counts.classes()));
         }
     }
     object
+}
+
+fn by_name(numbers: impl Iterator<Item = (&'static str, u64)>) -> Value {
+    let numbers = numbers.map(|(name, number)| (name.to_string(), json!(number)));
+    Value::Object(numbers.collect())
 }
 
 /// The numbers of all queues or of one.
@@ -175,10 +176,19 @@ impl Line {
         }
     }
 
+    /// A title, or an empty line.
     fn title(label: &str) -> Self {
         Line {
             figure: Figure::None,
             ..Line::count(label, 0)
+        }
+    }
+
+    /// A title over details that are shown only if their sum is not zero.
+    fn title_if_any(label: &str, sum: u64) -> Self {
+        Line {
+            is_worth_showing: sum > 0,
+            ..Line::title(label)
         }
     }
 }
@@ -194,11 +204,14 @@ fn lines(counts: &Counts) -> Vec<Line> {
         count("marked", Counter::Marked),
         count("held", Counter::Held),
         Line::count("dropped", counts.dropped_sum()),
-        Line::title(""),
-        Line::title("received by class"),
+        Line::title_if_any("", received),
+        Line::title_if_any("received by class", received),
     ];
     lines.extend(counts.classes().map(detail));
-    lines.push(Line::title("dropped by reason"));
+    lines.push(Line::title_if_any(
+        "dropped by reason",
+        counts.dropped_sum(),
+    ));
     lines.extend(counts.dropped().map(detail));
     lines.extend([
         Line::title(""),
