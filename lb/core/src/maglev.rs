@@ -24,7 +24,7 @@ use crate::target::{Mark, Target};
 /// Fills `slots` slots, a prime number of them, for a set of targets. A slot is a mark, or
 /// [`Mark::EMPTY`] in all of them when no target has weight.
 ///
-/// Memory is one word per slot and a few per target. Work is about `slots × ln(slots)` visits.
+/// Memory is one word per slot and a few per target. Work is about seven visits per slot.
 pub fn build(targets: impl IntoIterator<Item = Target>, slots: u32) -> Vec<u32> {
     let mut active: Vec<Target> = targets
         .into_iter()
@@ -43,6 +43,10 @@ pub fn build(targets: impl IntoIterator<Item = Target>, slots: u32) -> Vec<u32> 
         .map(|(target, quota)| Taker::new(target, quota))
         .collect();
 
+    // The last thousandth would cost nearly as many visits as all the others. There a visit goes on
+    // to the next free slot.
+    let few = slots / 1024;
+    let mut free = slots;
     let mut filled = vec![Mark::EMPTY; slots as usize];
     let mut taken = Taken::new(slots);
     let mut round = 0;
@@ -56,9 +60,13 @@ pub fn build(targets: impl IntoIterator<Item = Target>, slots: u32) -> Vec<u32> 
             for taker in &mut takers {
                 // The heaviest target visits once in every round, the others in proportion.
                 if taker.visits * heaviest <= round * taker.weight {
-                    let slot = taker.visit(slots);
+                    let mut slot = taker.visit(slots);
+                    if free <= few && free > 0 {
+                        slot = taken.next_free(slot);
+                    }
                     if taken.take(slot) {
                         filled[slot as usize] = taker.mark.get();
+                        free -= 1;
                         taker.quota -= 1;
                         satisfied |= taker.quota == 0;
                     }
@@ -130,7 +138,28 @@ struct Taken(Vec<u64>);
 
 impl Taken {
     fn new(slots: u32) -> Self {
-        Taken(vec![0; slots.div_ceil(64) as usize])
+        let mut words = vec![0; slots.div_ceil(64) as usize];
+        if let Some(last) = words.last_mut()
+            && !slots.is_multiple_of(64)
+        {
+            *last = u64::MAX << (slots % 64); // there are no such slots
+        }
+        Taken(words)
+    }
+
+    /// The first free slot from this one on, round the end if need be. There must be one.
+    fn next_free(&self, slot: u32) -> u32 {
+        let mut word = slot / 64;
+        let mut free = !self.0[word as usize] & (u64::MAX << (slot % 64));
+        while free == 0 {
+            word = if word as usize + 1 < self.0.len() {
+                word + 1
+            } else {
+                0
+            };
+            free = !self.0[word as usize];
+        }
+        word * 64 + free.trailing_zeros()
     }
 
     /// Takes a slot unless somebody has it.

@@ -103,8 +103,7 @@ impl fmt::Display for Name {
 pub struct ShmError {
     operation: &'static str,
     object: String,
-    /// Why.
-    #[source]
+    /// Why. It is part of the text, so it is not given as a source once more.
     pub cause: Cause,
 }
 
