@@ -5,6 +5,7 @@ mod allocations;
 mod corpus;
 mod heap_table;
 mod micro;
+mod moves;
 mod report;
 
 use clap::{Parser, Subcommand};
@@ -27,10 +28,20 @@ enum Measure {
         #[arg(long)]
         json: bool,
     },
+    /// Slots that a change of the targets moves without need, beside Maglev's own algorithm
+    Moves {
+        /// One JSON array instead of a table
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
     match Args::parse().measure {
         Measure::Micro { rounds, json } => micro::run(rounds, json),
+        Measure::Moves { json } => {
+            moves::run(json);
+            Ok(())
+        }
     }
 }
