@@ -11,6 +11,7 @@
 
 use crate::hash::{Hash, Seed, jhash};
 use crate::wire::ip::Addresses;
+use crate::wire::{l4, protocol};
 
 /// Which part of an SCTP packet is hashed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +35,20 @@ pub enum Key {
 }
 
 impl Key {
+    /// The key of a TCP, UDP or SCTP packet.
+    #[inline]
+    pub fn transport(
+        addresses: Addresses<'_>,
+        protocol: u8,
+        ports: l4::Ports,
+        sctp_hash: SctpHash,
+    ) -> Self {
+        match (protocol, sctp_hash) {
+            (protocol::SCTP, SctpHash::Ports) => Key::ports(ports),
+            _ => Key::tuple(addresses, protocol, ports),
+        }
+    }
+
     /// The key by addresses, protocol and the four bytes that tell one flow between them from another.
     #[inline]
     pub fn tuple(addresses: Addresses<'_>, protocol: u8, last: [u8; 4]) -> Self {
@@ -53,7 +68,7 @@ impl Key {
 
     /// The key by ports alone.
     #[inline]
-    pub fn ports(ports: [u8; 4]) -> Self {
+    pub fn ports(ports: l4::Ports) -> Self {
         Key::Ports([u32::from_ne_bytes(ports)])
     }
 

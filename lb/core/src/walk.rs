@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::key::{Key, SctpHash};
+use crate::key::Key;
 use crate::table::{Config, Table};
 use crate::target::Mark;
 use crate::wire::{Packet, WireError, icmp, ip, l4, protocol};
@@ -107,17 +107,19 @@ pub fn keyed(packet: Packet<'_>, config: &Config) -> (Class, Result<Key, Reason>
         return (Class::Fragment, Err(Reason::Fragment));
     }
     let tuple = |last| Key::tuple(ip.addresses, ip.protocol, last);
-    let by_ports = || l4::ports(ip.payload).map(tuple).map_err(Reason::from);
+    let by_ports = || match l4::ports(ip.payload) {
+        Ok(ports) => Ok(Key::transport(
+            ip.addresses,
+            ip.protocol,
+            ports,
+            config.sctp_hash,
+        )),
+        Err(error) => Err(error.into()),
+    };
     match (ip.protocol, ip.addresses) {
         (protocol::TCP, _) => (Class::Tcp, by_ports()),
         (protocol::UDP, _) => (Class::Udp, by_ports()),
-        (protocol::SCTP, _) => (
-            Class::Sctp,
-            match config.sctp_hash {
-                SctpHash::Ports => l4::ports(ip.payload).map(Key::ports).map_err(Reason::from),
-                SctpHash::Tuple => by_ports(),
-            },
-        ),
+        (protocol::SCTP, _) => (Class::Sctp, by_ports()),
         (protocol::ICMP, ip::Addresses::V4(_)) => icmp_keyed(icmp::Version::V4, ip.payload, tuple),
         (protocol::ICMPV6, ip::Addresses::V6(_)) => {
             icmp_keyed(icmp::Version::V6, ip.payload, tuple)

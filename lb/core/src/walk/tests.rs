@@ -1,5 +1,6 @@
 use super::*;
 use crate::hash::{Seed, Slot};
+use crate::key::SctpHash;
 use alloc::vec;
 use alloc::vec::Vec;
 use proptest::prelude::*;
