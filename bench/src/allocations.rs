@@ -27,23 +27,14 @@ pub fn during<T>(work: impl FnOnce() -> T) -> (T, Allocated) {
     let result = work();
     let after = ALLOCATED.get();
     let count = after.count - before.count;
-    (
-        result,
-        Allocated {
-            count,
-            bytes: after.bytes - before.bytes,
-        },
-    )
+    (result, Allocated { count, bytes: after.bytes - before.bytes })
 }
 
 fn count(layout: Layout) {
     // A thread that is ending has no counter any more, and nobody who asks.
     let _ = ALLOCATED.try_with(|allocated| {
         let Allocated { count, bytes } = allocated.get();
-        allocated.set(Allocated {
-            count: count + 1,
-            bytes: bytes + layout.size() as u64,
-        });
+        allocated.set(Allocated { count: count + 1, bytes: bytes + layout.size() as u64 });
     });
 }
 
@@ -68,13 +59,7 @@ mod tests {
     #[test]
     fn what_a_thread_allocates_is_counted() {
         let (vector, allocated) = during(|| Vec::<u64>::with_capacity(10));
-        assert_eq!(
-            allocated,
-            Allocated {
-                count: 1,
-                bytes: 80
-            }
-        );
+        assert_eq!(allocated, Allocated { count: 1, bytes: 80 });
         assert_eq!(during(|| vector.len()).1, Allocated { count: 0, bytes: 0 });
     }
 }

@@ -30,29 +30,20 @@ pub fn kinds() -> Vec<Kind> {
     .concat();
     vec![
         kind("IPv4 TCP", |flow| v4(flow, 0, TCP, &l4(flow))),
-        kind("IPv4 UDP, 20 bytes of options", |flow| {
-            v4(flow, 20, UDP, &l4(flow))
-        }),
+        kind("IPv4 UDP, 20 bytes of options", |flow| v4(flow, 20, UDP, &l4(flow))),
         kind("IPv4 SCTP, ports mode", |flow| v4(flow, 0, SCTP, &l4(flow))),
         kind("IPv4 echo", |flow| v4(flow, 0, ICMP, &echo(flow))),
         kind("IPv6 TCP", |flow| v6(flow, TCP, &[], &l4(flow))),
         kind("IPv6 UDP, 2 extension headers", |flow| {
             v6(flow, 0, &hop_by_hop_and_options, &l4(flow))
         }),
-        kind("IPv6 TCP, 5 extension headers", |flow| {
-            v6(flow, 0, &five_headers, &l4(flow))
-        }),
-        kind("IPv4, cut inside the ports", |flow| {
-            v4(flow, 0, TCP, &l4(flow)[..3])
-        }),
+        kind("IPv6 TCP, 5 extension headers", |flow| v6(flow, 0, &five_headers, &l4(flow))),
+        kind("IPv4, cut inside the ports", |flow| v4(flow, 0, TCP, &l4(flow)[..3])),
     ]
 }
 
 fn kind(name: &'static str, packet: impl Fn(u32) -> Vec<u8>) -> Kind {
-    Kind {
-        name,
-        packets: (0..FLOWS).map(packet).collect(),
-    }
+    Kind { name, packets: (0..FLOWS).map(packet).collect() }
 }
 
 /// 20 bytes that begin with ports, as TCP has them.
@@ -73,18 +64,8 @@ fn v4(flow: u32, options: u8, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let len = u16::from(header_len) + u16::try_from(payload.len()).unwrap_or(0);
     let [len_high, len_low] = len.to_be_bytes();
     let [_, a, b, c] = flow.wrapping_mul(2_654_435).to_be_bytes();
-    let mut bytes = vec![
-        0x40 | (header_len / 4),
-        0,
-        len_high,
-        len_low,
-        0,
-        0,
-        0x40,
-        0,
-        64,
-        protocol,
-    ];
+    let mut bytes =
+        vec![0x40 | (header_len / 4), 0, len_high, len_low, 0, 0, 0x40, 0, 64, protocol];
     bytes.extend([0, 0, 20, a, b, c, 10, 0, 0, 0]);
     bytes.resize(usize::from(header_len), 1);
     bytes.extend(payload);
@@ -92,9 +73,7 @@ fn v4(flow: u32, options: u8, protocol: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 fn v6(flow: u32, next_header: u8, extensions: &[u8], payload: &[u8]) -> Vec<u8> {
-    let len = u16::try_from(extensions.len() + payload.len())
-        .unwrap_or(0)
-        .to_be_bytes();
+    let len = u16::try_from(extensions.len() + payload.len()).unwrap_or(0).to_be_bytes();
     let mut bytes = vec![0x60, 0, 0, 0, len[0], len[1], next_header, 64];
     bytes.extend([0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
     bytes.extend(flow.wrapping_mul(2_654_435).to_be_bytes());
@@ -124,16 +103,9 @@ mod tests {
                 assert!(keys.iter().all(|key| *key == Err(Reason::Truncated)));
                 continue;
             }
-            let distinct: HashSet<_> = keys
-                .iter()
-                .map(|key| key.expect(kind.name).words().to_vec())
-                .collect();
-            assert!(
-                distinct.len() > 4000,
-                "{}: {} keys",
-                kind.name,
-                distinct.len()
-            );
+            let distinct: HashSet<_> =
+                keys.iter().map(|key| key.expect(kind.name).words().to_vec()).collect();
+            assert!(distinct.len() > 4000, "{}: {} keys", kind.name, distinct.len());
         }
     }
 }

@@ -21,9 +21,7 @@ impl HeapTable {
         };
         let mut targets = Targets::new(config.targets);
         for target in equal_targets(count) {
-            targets
-                .activate(target.mark, Some(target.weight), None)
-                .expect("there is room");
+            targets.activate(target.mark, Some(target.weight), None).expect("there is room");
         }
         table.view().publish(&targets);
         table
@@ -37,8 +35,5 @@ impl HeapTable {
 
 /// Targets of weight 1 with marks from 100 on.
 pub fn equal_targets(count: u32) -> impl Iterator<Item = Target> {
-    (100..100 + count).filter_map(Mark::new).map(|mark| Target {
-        mark,
-        weight: Weight(1),
-    })
+    (100..100 + count).filter_map(Mark::new).map(|mark| Target { mark, weight: Weight(1) })
 }

@@ -51,16 +51,8 @@ struct Packets(Vec<(&'static str, Vec<Spread>)>);
 
 fn measure_packets(rounds: u32) -> anyhow::Result<Packets> {
     let kinds = kinds();
-    let tables = TABLES.map(|slots| {
-        HeapTable::new(
-            &Config {
-                slots,
-                targets: 100,
-                ..Config::default()
-            },
-            100,
-        )
-    });
+    let tables = TABLES
+        .map(|slots| HeapTable::new(&Config { slots, targets: 100, ..Config::default() }, 100));
     let mut nanos = vec![vec![Vec::new(); tables.len()]; kinds.len()];
     // All cases in turn in every round, so that a disturbance meets all of them.
     for round in 0..=rounds {
@@ -76,13 +68,7 @@ fn measure_packets(rounds: u32) -> anyhow::Result<Packets> {
         }
     }
     let spreads = |nanos: Vec<Vec<f64>>| nanos.into_iter().map(Spread::of).collect();
-    Ok(Packets(
-        kinds
-            .iter()
-            .map(|kind| kind.name)
-            .zip(nanos.into_iter().map(spreads))
-            .collect(),
-    ))
+    Ok(Packets(kinds.iter().map(|kind| kind.name).zip(nanos.into_iter().map(spreads)).collect()))
 }
 
 fn nanos_per_packet(kind: &Kind, table: &Table<'_>) -> f64 {
@@ -115,19 +101,11 @@ impl Packets {
     }
 
     fn print(&self) {
-        let heading = [
-            "packets",
-            "M = 997",
-            "M = 65,537",
-            "M = 1,000,003",
-            "allocations",
-        ];
+        let heading = ["packets", "M = 997", "M = 65,537", "M = 1,000,003", "allocations"];
         let row = |(name, spreads): &(&str, Vec<Spread>)| {
             let mut row = vec![name.to_string()];
             row.extend(
-                spreads
-                    .iter()
-                    .map(|s| format!("{:.1} ({:.1}–{:.1})", s.median, s.min, s.max)),
+                spreads.iter().map(|s| format!("{:.1} ({:.1}–{:.1})", s.median, s.min, s.max)),
             );
             row.push("0".into());
             row
@@ -152,13 +130,7 @@ fn measure_builds(rounds: u32) -> Builds {
             black_box(built);
         }
     }
-    let size = |(slots, targets)| {
-        file_len(&Config {
-            slots,
-            targets,
-            ..Config::default()
-        })
-    };
+    let size = |(slots, targets)| file_len(&Config { slots, targets, ..Config::default() });
     Builds(
         BUILDS
             .into_iter()
@@ -205,13 +177,7 @@ mod tests {
 
     #[test]
     fn a_packet_allocates_nothing() {
-        let table = HeapTable::new(
-            &Config {
-                targets: 100,
-                ..Config::default()
-            },
-            100,
-        );
+        let table = HeapTable::new(&Config { targets: 100, ..Config::default() }, 100);
         for kind in kinds() {
             let view = table.view();
             let (nanos, allocated) = allocations::during(|| nanos_per_packet(&kind, &view));

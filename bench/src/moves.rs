@@ -24,9 +24,7 @@ const SETS: u64 = 100;
 
 type Build = fn(&[Target], u32) -> Vec<u32>;
 const BUILDERS: [(&str, Build); 2] = [
-    ("Markway", |targets, slots| {
-        maglev::build(targets.iter().copied(), slots)
-    }),
+    ("Markway", |targets, slots| maglev::build(targets.iter().copied(), slots)),
     ("Maglev", plain_maglev),
 ];
 
@@ -60,13 +58,8 @@ pub fn run(json: bool) {
     println!(
         "Slots that a change moves without need, percent of all, median (worst) of {SETS} sets:"
     );
-    let heading = [
-        "table",
-        "remove one",
-        "weights: +1",
-        "Maglev: remove one",
-        "Maglev: weights: +1",
-    ];
+    let heading =
+        ["table", "remove one", "weights: +1", "Maglev: remove one", "Maglev: weights: +1"];
     print_table(&heading, &rows);
 }
 
@@ -87,11 +80,7 @@ fn needless_moves(before: &[u32], after: &[u32]) -> f64 {
         *lost.entry(*new).or_default() -= 1;
     }
     let needed: i64 = lost.values().filter(|lost| **lost > 0).sum();
-    let moved = before
-        .iter()
-        .zip(after)
-        .filter(|(old, new)| old != new)
-        .count();
+    let moved = before.iter().zip(after).filter(|(old, new)| old != new).count();
     100.0 * (moved as f64 - needed as f64) / before.len() as f64
 }
 
@@ -110,10 +99,8 @@ fn random_set(seed: u64, count: usize, heaviest: u16) -> Vec<Target> {
         let weight = 1 + ((random() % u64::from(heaviest)) & 0xffff) as u16;
         set.extend(Mark::new(mark).map(|mark| (mark, Weight(weight))));
     }
-    let mut set: Vec<Target> = set
-        .into_iter()
-        .map(|(mark, weight)| Target { mark, weight })
-        .collect();
+    let mut set: Vec<Target> =
+        set.into_iter().map(|(mark, weight)| Target { mark, weight }).collect();
     set.sort_by_key(|target| target.mark);
     set
 }
@@ -168,10 +155,7 @@ mod tests {
         let set = random_set(1, 10, 1);
         let filled = plain_maglev(&set, 997);
         for target in set {
-            let held = filled
-                .iter()
-                .filter(|mark| **mark == target.mark.get())
-                .count();
+            let held = filled.iter().filter(|mark| **mark == target.mark.get()).count();
             assert!((99..=100).contains(&held), "{held}");
         }
     }

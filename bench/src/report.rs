@@ -18,25 +18,15 @@ impl Spread {
         let at = |index: usize| all.get(index).copied().unwrap_or(f64::NAN);
         let last = all.len().saturating_sub(1);
         let median = (at(last / 2) + at(all.len() / 2)) / 2.0;
-        Spread {
-            median,
-            min: at(0),
-            max: at(last),
-        }
+        Spread { median, min: at(0), max: at(last) }
     }
 }
 
 /// Prints rows under a heading, the first column to the left, the others to the right.
 pub fn print_table(heading: &[&str], rows: &[Vec<String>]) {
     let width = |column: usize| {
-        let cells = rows
-            .iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell| cell.chars().count());
-        cells
-            .chain(heading.get(column).map(|cell| cell.chars().count()))
-            .max()
-            .unwrap_or(0)
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.chain(heading.get(column).map(|cell| cell.chars().count())).max().unwrap_or(0)
     };
     let line = |cells: Vec<&str>| {
         let padded: Vec<String> = cells
@@ -62,14 +52,7 @@ mod tests {
     #[test]
     fn the_median_is_in_the_middle() {
         let odd = Spread::of(vec![3.0, 1.0, 2.0]);
-        assert_eq!(
-            odd,
-            Spread {
-                median: 2.0,
-                min: 1.0,
-                max: 3.0
-            }
-        );
+        assert_eq!(odd, Spread { median: 2.0, min: 1.0, max: 3.0 });
         assert_eq!(Spread::of(vec![4.0, 1.0, 2.0, 3.0]).median, 2.5);
         assert!(Spread::of(Vec::new()).median.is_nan());
     }

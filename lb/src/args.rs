@@ -170,10 +170,7 @@ impl FromStr for Queues {
 
     fn from_str(text: &str) -> Result<Self, &'static str> {
         const MOST: u16 = 64;
-        let number = |text: &str| {
-            text.parse()
-                .map_err(|_| "a queue is a number from 0 to 65535")
-        };
+        let number = |text: &str| text.parse().map_err(|_| "a queue is a number from 0 to 65535");
         let (first, last) = match text.split_once(':') {
             Some((first, last)) => (number(first)?, number(last)?),
             None => (number(text)?, number(text)?),
@@ -200,9 +197,7 @@ impl FromStr for Number {
             Some(hex) => u32::from_str_radix(hex, 16),
             None => text.parse(),
         };
-        number
-            .map(Number)
-            .map_err(|_| "not a number of 32 bits, decimal or 0x…")
+        number.map(Number).map_err(|_| "not a number of 32 bits, decimal or 0x…")
     }
 }
 
@@ -221,16 +216,10 @@ impl FromStr for Bytes {
                 None => (text, 1),
             },
         };
-        let number: usize = digits
-            .parse()
-            .map_err(|_| "not a size such as 65536, 512k or 8M")?;
+        let number: usize = digits.parse().map_err(|_| "not a size such as 65536, 512k or 8M")?;
         // What `setsockopt` takes is an int.
         let most = i32::MAX as usize;
-        number
-            .checked_mul(factor)
-            .filter(|bytes| *bytes <= most)
-            .map(Bytes)
-            .ok_or("beyond 2 GiB")
+        number.checked_mul(factor).filter(|bytes| *bytes <= most).map(Bytes).ok_or("beyond 2 GiB")
     }
 }
 
@@ -256,15 +245,9 @@ mod tests {
         assert_eq!(settings.table.to_string(), "markway");
         assert_eq!(settings.instance, settings.table);
         assert_eq!(settings.queues, 2..=2);
-        assert_eq!(
-            (settings.queue_length, settings.receive_buffer),
-            (1024, 8 << 20)
-        );
+        assert_eq!((settings.queue_length, settings.receive_buffer), (1024, 8 << 20));
         assert_eq!((settings.copy_range, settings.mark_mask), (512, u32::MAX));
-        assert_eq!(
-            (settings.no_targets_mark, settings.fail_open),
-            (None, false)
-        );
+        assert_eq!((settings.no_targets_mark, settings.fail_open), (None, false));
     }
 
     #[test]
@@ -279,10 +262,7 @@ mod tests {
             ("t".into(), "i".into())
         );
         assert_eq!(settings.queues, 4..=7);
-        assert_eq!(
-            (settings.receive_buffer, settings.mark_mask),
-            (512 << 10, 0xff)
-        );
+        assert_eq!((settings.receive_buffer, settings.mark_mask), (512 << 10, 0xff));
         assert_eq!(settings.no_targets_mark.map(Mark::get), Some(0x7f));
         assert!(settings.fail_open);
     }
@@ -295,10 +275,7 @@ mod tests {
             ("--queue 65536", "0 to 65535"),
             ("--queue x", "0 to 65535"),
             ("--mark-mask 0", "no bit"),
-            (
-                "--mark-mask 0xff --no-targets-mark 0x100",
-                "outside --mark-mask",
-            ),
+            ("--mark-mask 0xff --no-targets-mark 0x100", "outside --mark-mask"),
             ("--no-targets-mark 0xffffffff", "not a mark"),
             ("--no-targets-mark -1", "unexpected argument"),
             ("--receive-buffer 3G", "not a size"),

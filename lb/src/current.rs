@@ -17,10 +17,7 @@ pub struct Current {
 impl Current {
     /// Begins with a table.
     pub fn new(table: MappedTable) -> Self {
-        Current {
-            table: Mutex::new(Arc::new(table)),
-            epoch: AtomicU64::new(0),
-        }
+        Current { table: Mutex::new(Arc::new(table)), epoch: AtomicU64::new(0) }
     }
 
     /// Replaces it.

@@ -28,16 +28,10 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     let watch = FolderWatch::new(&settings.folder)
         .with_context(|| format!("watch {}", settings.folder.path().display()))?;
     let table = MappedTable::open(&settings.folder, &settings.table)?;
-    let snapshot = table
-        .snapshot()
-        .with_context(|| format!("read table {}", settings.table))?;
+    let snapshot = table.snapshot().with_context(|| format!("read table {}", settings.table))?;
     let numbers: Vec<u16> = settings.queues.clone().collect();
-    let stats = StatsWriter::create(
-        &settings.folder,
-        &settings.instance,
-        &settings.table,
-        &numbers,
-    )?;
+    let stats =
+        StatsWriter::create(&settings.folder, &settings.instance, &settings.table, &numbers)?;
     let mut queues = open_queues(settings, &numbers)?;
     info!("{}", described(settings, &snapshot));
     warn_of_marks_outside_mask(settings, &snapshot);
@@ -50,9 +44,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         workers.push(Worker {
             number,
             current: &current,
-            policy: Policy {
-                no_targets_mark: settings.no_targets_mark,
-            },
+            policy: Policy { no_targets_mark: settings.no_targets_mark },
             mark_mask: settings.mark_mask,
             row: stats.row(place).context("counters: a row is missing")?,
             losses,
@@ -60,26 +52,21 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         });
     }
 
-    let watching = Watching {
-        settings,
-        signals,
-        watch,
-        current: &current,
-        losses: &losses,
-    };
+    let watching = Watching { settings, signals, watch, current: &current, losses: &losses };
     std::thread::scope(|scope| {
         let handles: Vec<_> = workers
             .iter()
             .zip(&mut queues)
             .map(|(worker, queue)| {
-                std::thread::Builder::new()
-                    .name(format!("queue-{}", worker.number))
-                    .spawn_scoped(scope, move || {
+                std::thread::Builder::new().name(format!("queue-{}", worker.number)).spawn_scoped(
+                    scope,
+                    move || {
                         let result = worker.run(queue);
                         // One queue without a worker loses packets: the whole ends, and says why.
                         worker.stop.store(true, Relaxed);
                         result
-                    })
+                    },
+                )
             })
             .collect();
         let started = handles.iter().all(Result::is_ok);
@@ -182,11 +169,7 @@ impl Watching<'_> {
     /// Moves over to a table that was made anew. One that cannot be used is passed over: the old one
     /// stays in force.
     fn follow_table(&self) {
-        let Settings {
-            folder,
-            table: name,
-            ..
-        } = self.settings;
+        let Settings { folder, table: name, .. } = self.settings;
         let (old, _) = self.current.get();
         if !old.is_replaced(folder, name) {
             return;

@@ -15,9 +15,7 @@ pub fn of(queues: &[(u16, Counts)]) -> String {
         sum.dropped_sum(),
     );
     let reasons = sum.dropped().filter(|(_, number)| *number > 0);
-    let reasons: Vec<String> = reasons
-        .map(|(name, number)| format!("{name} {number}"))
-        .collect();
+    let reasons: Vec<String> = reasons.map(|(name, number)| format!("{name} {number}")).collect();
     if !reasons.is_empty() {
         // Writing to a String cannot fail.
         let _ = write!(line, " ({})", reasons.join(", "));
@@ -50,10 +48,7 @@ mod tests {
         let line = of(&[(1, counts)]);
         assert_eq!(line, "ended: received 0, marked 0, held 0, dropped 0");
         let decision = Decision::Drop(Reason::NoTarget);
-        counts.record(Walked {
-            class: Class::Tcp,
-            decision,
-        });
+        counts.record(Walked { class: Class::Tcp, decision });
         counts.add(Counter::SocketDrops, 3);
         assert_eq!(
             of(&[(1, counts), (2, counts)]),

@@ -73,18 +73,12 @@ impl Worker<'_> {
 
     fn verdict(&self, packet: &Packet<'_>, table: &Table<'_>, counts: &mut Counts) -> Verdict {
         let bytes = packet.payload.unwrap_or_default();
-        let walked = walk(
-            wire::Packet::copied(bytes, packet.full_len),
-            table,
-            &self.policy,
-        );
+        let walked = walk(wire::Packet::copied(bytes, packet.full_len), table, &self.policy);
         counts.record(walked);
         match walked.decision {
             Decision::Mark(mark) => {
                 let theirs = packet.mark & !self.mark_mask;
-                Verdict::Accept {
-                    mark: theirs | (mark.get() & self.mark_mask),
-                }
+                Verdict::Accept { mark: theirs | (mark.get() & self.mark_mask) }
             }
             Decision::Drop(_) | Decision::Hold => Verdict::Drop,
         }
@@ -94,10 +88,7 @@ impl Worker<'_> {
         counts.add(Counter::Batches, u64::from(served.packets > 0));
         counts.add(Counter::Repeated, served.repeated);
         counts.add(Counter::VerdictsRefused, served.refused);
-        counts.add(
-            Counter::ReceiveErrors,
-            u64::from(served.receive_error.is_some()),
-        );
+        counts.add(Counter::ReceiveErrors, u64::from(served.receive_error.is_some()));
         counts.add(Counter::SendErrors, u64::from(served.send_error.is_some()));
         counts.set(Counter::KernelQueueDrops, self.losses.queue.load(Relaxed));
         counts.set(Counter::SocketDrops, self.losses.socket.load(Relaxed));

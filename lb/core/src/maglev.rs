@@ -26,22 +26,13 @@ use crate::target::{Mark, Target};
 ///
 /// Memory is one word per slot and a few per target. Work is about seven visits per slot.
 pub fn build(targets: impl IntoIterator<Item = Target>, slots: u32) -> Vec<u32> {
-    let mut active: Vec<Target> = targets
-        .into_iter()
-        .filter(|target| target.weight.0 > 0)
-        .collect();
+    let mut active: Vec<Target> =
+        targets.into_iter().filter(|target| target.weight.0 > 0).collect();
     active.sort_unstable_by_key(|target| target.mark);
-    let heaviest = active
-        .iter()
-        .map(|target| u64::from(target.weight.0))
-        .max()
-        .unwrap_or(1);
+    let heaviest = active.iter().map(|target| u64::from(target.weight.0)).max().unwrap_or(1);
     let quotas = quotas(&active, slots);
-    let mut takers: Vec<Taker> = active
-        .iter()
-        .zip(quotas)
-        .map(|(target, quota)| Taker::new(target, quota))
-        .collect();
+    let mut takers: Vec<Taker> =
+        active.iter().zip(quotas).map(|(target, quota)| Taker::new(target, quota)).collect();
 
     // The last thousandth would cost nearly as many visits as all the others. There a visit goes on
     // to the next free slot.
@@ -152,11 +143,7 @@ impl Taken {
         let mut word = slot / 64;
         let mut free = !self.0[word as usize] & (u64::MAX << (slot % 64));
         while free == 0 {
-            word = if word as usize + 1 < self.0.len() {
-                word + 1
-            } else {
-                0
-            };
+            word = if word as usize + 1 < self.0.len() { word + 1 } else { 0 };
             free = !self.0[word as usize];
         }
         word * 64 + free.trailing_zeros()
@@ -188,10 +175,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     fn target((mark, weight): (u32, u16)) -> Target {
-        Target {
-            mark: Mark::new(mark).unwrap(),
-            weight: Weight(weight),
-        }
+        Target { mark: Mark::new(mark).unwrap(), weight: Weight(weight) }
     }
 
     fn built(set: &[(u32, u16)], slots: u32) -> Vec<u32> {
@@ -227,9 +211,7 @@ mod tests {
     fn slots_for(set: &[(u32, u16)], least: u32) -> u32 {
         let weights: u32 = set.iter().map(|&(_, weight)| u32::from(weight)).sum();
         let enough = (100 * weights + 1).max(least);
-        (enough..)
-            .find(|&slots| prime_at_most(slots) == Some(slots))
-            .unwrap()
+        (enough..).find(|&slots| prime_at_most(slots) == Some(slots)).unwrap()
     }
 
     #[test]
@@ -261,14 +243,11 @@ mod tests {
 
     #[test]
     fn large_tables_and_extreme_weights_are_built() {
-        let set: Vec<(u32, u16)> = (0..1000)
-            .map(|mark| (mark, 1 + (mark % 7) as u16))
-            .collect();
+        let set: Vec<(u32, u16)> = (0..1000).map(|mark| (mark, 1 + (mark % 7) as u16)).collect();
         let slots = built(&set, 1_000_003);
         assert_eq!(held(&slots).len(), 1000);
-        let skewed: Vec<(u32, u16)> = (0..100)
-            .map(|mark| (mark, if mark == 0 { u16::MAX } else { 1 }))
-            .collect();
+        let skewed: Vec<(u32, u16)> =
+            (0..100).map(|mark| (mark, if mark == 0 { u16::MAX } else { 1 })).collect();
         assert_eq!(held(&built(&skewed, 997)).len(), 100);
     }
 
@@ -338,11 +317,7 @@ mod tests {
             let set: Vec<(u32, u16)> = (1..=count).map(|mark| (mark, 1)).collect();
             let before = built(&set, 997);
             for gone in 1..=count {
-                let fewer: Vec<_> = set
-                    .iter()
-                    .copied()
-                    .filter(|&(mark, _)| mark != gone)
-                    .collect();
+                let fewer: Vec<_> = set.iter().copied().filter(|&(mark, _)| mark != gone).collect();
                 let needless = needless_moves(&before, &built(&fewer, 997));
                 assert!(needless <= 3.0, "{needless:.2} points with {count} targets");
             }

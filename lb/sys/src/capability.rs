@@ -24,9 +24,7 @@ impl Capability {
 }
 
 fn effective(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
@@ -36,10 +34,7 @@ mod tests {
 
     #[test]
     fn the_effective_set_is_read() {
-        assert_eq!(
-            effective("Name:\tlb\nCapEff:\t0000000000001000\n"),
-            Some(1 << 12)
-        );
+        assert_eq!(effective("Name:\tlb\nCapEff:\t0000000000001000\n"), Some(1 << 12));
         assert_eq!(effective("Name:\tlb\n"), None);
         assert_eq!(effective("CapEff:\tnone\n"), None);
     }

@@ -46,13 +46,8 @@ mod tests {
     #[test]
     fn a_line_of_the_kernel() {
         let line = "    2   4711     3 2   512    17     5    98765  1";
-        let expected = KernelCounters {
-            queue: 2,
-            port: 4711,
-            waiting: 3,
-            queue_drops: 17,
-            socket_drops: 5,
-        };
+        let expected =
+            KernelCounters { queue: 2, port: 4711, waiting: 3, queue_drops: 17, socket_drops: 5 };
         assert_eq!(parse(line), Some(expected));
         assert_eq!(parse(""), None);
         assert_eq!(parse("2 4711"), None);

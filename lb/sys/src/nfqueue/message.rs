@@ -88,24 +88,13 @@ pub(super) fn setup(config: &QueueConfig) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(96);
     let flags = FLAG_GSO | if config.fail_open { FLAG_FAIL_OPEN } else { 0 };
     let [r0, r1, r2, r3] = config.copy_range.to_be_bytes();
-    message(
-        &mut bytes,
-        MSG_CONFIG,
-        NLM_F_REQUEST | NLM_F_ACK,
-        SETUP,
-        config.number,
-        |bytes| {
-            attribute(bytes, NFQA_CFG_CMD, &[CMD_BIND, 0, 0, 0]);
-            attribute(bytes, NFQA_CFG_PARAMS, &[r0, r1, r2, r3, COPY_PACKET]);
-            attribute(bytes, NFQA_CFG_QUEUE_MAXLEN, &config.length.to_be_bytes());
-            attribute(
-                bytes,
-                NFQA_CFG_MASK,
-                &(FLAG_GSO | FLAG_FAIL_OPEN).to_be_bytes(),
-            );
-            attribute(bytes, NFQA_CFG_FLAGS, &flags.to_be_bytes());
-        },
-    );
+    message(&mut bytes, MSG_CONFIG, NLM_F_REQUEST | NLM_F_ACK, SETUP, config.number, |bytes| {
+        attribute(bytes, NFQA_CFG_CMD, &[CMD_BIND, 0, 0, 0]);
+        attribute(bytes, NFQA_CFG_PARAMS, &[r0, r1, r2, r3, COPY_PACKET]);
+        attribute(bytes, NFQA_CFG_QUEUE_MAXLEN, &config.length.to_be_bytes());
+        attribute(bytes, NFQA_CFG_MASK, &(FLAG_GSO | FLAG_FAIL_OPEN).to_be_bytes());
+        attribute(bytes, NFQA_CFG_FLAGS, &flags.to_be_bytes());
+    });
     bytes
 }
 
@@ -121,10 +110,7 @@ impl VerdictBatch {
 
     /// Room for the verdicts of a batch, allocated once.
     pub fn new(queue: u16, verdicts: usize) -> Self {
-        VerdictBatch {
-            queue,
-            bytes: Vec::with_capacity(verdicts * Self::VERDICT_LEN),
-        }
+        VerdictBatch { queue, bytes: Vec::with_capacity(verdicts * Self::VERDICT_LEN) }
     }
 
     pub fn push(&mut self, id: PacketId, verdict: Verdict) {
@@ -136,19 +122,12 @@ impl VerdictBatch {
         let mut header = [0; 8];
         header[..4].copy_from_slice(&code.to_be_bytes());
         header[4..].copy_from_slice(&id.0.to_be_bytes());
-        message(
-            &mut self.bytes,
-            MSG_VERDICT,
-            NLM_F_REQUEST,
-            0,
-            self.queue,
-            |bytes| {
-                attribute(bytes, NFQA_VERDICT_HDR, &header);
-                if let Some(mark) = mark {
-                    attribute(bytes, NFQA_MARK, &mark.to_be_bytes());
-                }
-            },
-        );
+        message(&mut self.bytes, MSG_VERDICT, NLM_F_REQUEST, 0, self.queue, |bytes| {
+            attribute(bytes, NFQA_VERDICT_HDR, &header);
+            if let Some(mark) = mark {
+                attribute(bytes, NFQA_MARK, &mark.to_be_bytes());
+            }
+        });
     }
 
     pub fn bytes(&self) -> &[u8] {
@@ -208,10 +187,7 @@ pub(super) fn events(datagram: &[u8]) -> impl Iterator<Item = Event<'_>> {
         NLMSG_ERROR => {
             let errno = i32::from_ne_bytes(*body.first_chunk()?);
             let sequence = u32::from_ne_bytes(*body.get(4 + 8..)?.first_chunk()?);
-            Some(Event::Answer {
-                sequence,
-                errno: errno.checked_neg()?,
-            })
+            Some(Event::Answer { sequence, errno: errno.checked_neg()? })
         }
         _ => None,
     })
@@ -242,12 +218,7 @@ fn packet(body: &[u8]) -> Option<Packet<'_>> {
     }
     let copied = payload.map_or(0, <[u8]>::len);
     let full_len = cap_len.map_or(copied, |len| copied.max(len as usize));
-    Some(Packet {
-        id: PacketId(id?),
-        mark,
-        payload,
-        full_len,
-    })
+    Some(Packet { id: PacketId(id?), mark, payload, full_len })
 }
 
 /// An attribute that was cut off is given as far as it goes: the payload comes last.
@@ -303,20 +274,8 @@ mod tests {
         let done = [16, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let datagram = [&error[..], &done, PACKET].concat();
         let seen = all(&datagram);
-        assert_eq!(
-            seen[0],
-            Event::Answer {
-                sequence: 5,
-                errno: libc::ENOENT
-            }
-        );
-        assert!(matches!(
-            seen[1],
-            Event::Packet(Packet {
-                id: PacketId(42),
-                ..
-            })
-        ));
+        assert_eq!(seen[0], Event::Answer { sequence: 5, errno: libc::ENOENT });
+        assert!(matches!(seen[1], Event::Packet(Packet { id: PacketId(42), .. })));
         assert_eq!(seen.len(), 2);
     }
 
@@ -324,12 +283,7 @@ mod tests {
     fn a_packet_without_bytes_is_told() {
         let mut bytes = PACKET[..32].to_vec();
         bytes[0] = 32;
-        let packet = Packet {
-            id: PacketId(42),
-            mark: 0,
-            payload: None,
-            full_len: 0,
-        };
+        let packet = Packet { id: PacketId(42), mark: 0, payload: None, full_len: 0 };
         assert_eq!(all(&bytes), [Event::Packet(packet)]);
     }
 
@@ -337,16 +291,7 @@ mod tests {
     fn a_cut_datagram_gives_what_there_is_and_never_panics() {
         for len in 0..PACKET.len() {
             for event in all(&PACKET[..len]) {
-                assert!(
-                    matches!(
-                        event,
-                        Event::Packet(Packet {
-                            id: PacketId(42),
-                            ..
-                        })
-                    ),
-                    "{len}"
-                );
+                assert!(matches!(event, Event::Packet(Packet { id: PacketId(42), .. })), "{len}");
             }
         }
         assert_eq!(all(&PACKET[..27]), []);
@@ -385,10 +330,7 @@ mod tests {
             8, 0, 5, 0, 0, 0, 0, 5, // fail-open and GSO
         ];
         assert_eq!(setup(&config), expected);
-        let closed = setup(&QueueConfig {
-            fail_open: false,
-            ..config
-        });
+        let closed = setup(&QueueConfig { fail_open: false, ..config });
         assert_eq!(closed[60..], [0, 0, 0, 4]);
     }
 

@@ -119,12 +119,8 @@ impl Queue {
         let queue = config.number;
         let io = |cause| OpenError::Io { queue, cause };
         let socket = Socket::open().map_err(io)?;
-        socket
-            .set_receive_buffer(config.receive_buffer)
-            .map_err(io)?;
-        socket
-            .send(&message::setup(config))
-            .map_err(|cause| refused(queue, cause))?;
+        socket.set_receive_buffer(config.receive_buffer).map_err(io)?;
+        socket.send(&message::setup(config)).map_err(|cause| refused(queue, cause))?;
 
         let mut early = Vec::new();
         let mut buffer = vec![0; config.copy_range as usize + MESSAGE_OVERHEAD];
@@ -138,14 +134,8 @@ impl Queue {
             let datagram = &buffer[..len];
             for event in message::events(datagram) {
                 match event {
-                    Event::Answer {
-                        sequence: message::SETUP,
-                        errno: 0,
-                    } => break 'answered,
-                    Event::Answer {
-                        sequence: message::SETUP,
-                        errno,
-                    } => {
+                    Event::Answer { sequence: message::SETUP, errno: 0 } => break 'answered,
+                    Event::Answer { sequence: message::SETUP, errno } => {
                         return Err(refused(queue, io::Error::from_raw_os_error(errno)));
                     }
                     Event::Answer { .. } | Event::Packet(_) => {}
@@ -172,13 +162,7 @@ impl Queue {
     /// and sends the verdicts. It returns also when none came, and survives every error.
     pub fn serve(&mut self, mut decide: impl FnMut(&Packet<'_>) -> Verdict) -> Served {
         let mut served = Served::default();
-        let Queue {
-            socket,
-            ring,
-            verdicts,
-            early,
-            repeats_left,
-        } = self;
+        let Queue { socket, ring, verdicts, early, repeats_left } = self;
         let mut take = |datagram: &[u8], served: &mut Served| {
             for event in message::events(datagram) {
                 match event {
@@ -203,9 +187,7 @@ impl Queue {
                 Err(error) => served.receive_error = Some(error),
             }
         } else {
-            early
-                .drain(..)
-                .for_each(|datagram| take(&datagram, &mut served));
+            early.drain(..).for_each(|datagram| take(&datagram, &mut served));
         }
         if !verdicts.is_empty() {
             served.send_error = send(socket, verdicts).err();
@@ -229,10 +211,7 @@ fn send(socket: &Socket, verdicts: &VerdictBatch) -> io::Result<()> {
 }
 
 fn is_idle(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 /// The kernel says "not permitted" both to who has no right and to who comes second.

@@ -28,10 +28,7 @@ impl Ring {
         let mut buffers = vec![0; datagrams * buffer_len].into_boxed_slice();
         let mut vectors: Box<[libc::iovec]> = buffers
             .chunks_exact_mut(buffer_len)
-            .map(|buffer| libc::iovec {
-                iov_base: buffer.as_mut_ptr().cast(),
-                iov_len: buffer_len,
-            })
+            .map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer_len })
             .collect();
         let headers = vectors
             .iter_mut()
@@ -43,12 +40,7 @@ impl Ring {
                 header
             })
             .collect();
-        Ring {
-            buffers,
-            buffer_len,
-            _vectors: vectors,
-            headers,
-        }
+        Ring { buffers, buffer_len, _vectors: vectors, headers }
     }
 
     /// Waits for a datagram as long as the socket's time-out allows and takes all that are there.

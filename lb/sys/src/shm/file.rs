@@ -89,17 +89,8 @@ impl Staged {
         remove_leftovers(path)?;
         let staged = staged_path(path, std::process::id());
         let mut options = OpenOptions::new();
-        let file = options
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o644)
-            .open(&staged)?;
-        let staged = Staged {
-            file,
-            staged,
-            path: path.into(),
-        };
+        let file = options.read(true).write(true).create_new(true).mode(0o644).open(&staged)?;
+        let staged = Staged { file, staged, path: path.into() };
         try_lock(&staged.file)?;
         staged.file.set_len(len as u64)?;
         Ok(staged)
@@ -132,10 +123,7 @@ fn staged_path(path: &Path, pid: u32) -> PathBuf {
 }
 
 fn staged_prefix(path: &Path) -> String {
-    format!(
-        ".{}.",
-        path.file_name().unwrap_or_default().to_string_lossy()
-    )
+    format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy())
 }
 
 /// Removes what processes left that died while they made a file for this path: nobody has its lock.
@@ -144,9 +132,7 @@ fn remove_leftovers(path: &Path) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     for entry in fs::read_dir(folder)?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let pid = name
-            .strip_prefix(&prefix)
-            .and_then(|rest| rest.strip_suffix(NEW_SUFFIX));
+        let pid = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(NEW_SUFFIX));
         if pid.is_some_and(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()))
             && let Ok(file) = File::open(entry.path())
             && !is_locked(&file)?
