@@ -60,12 +60,7 @@ pub struct Cli {
 #[derive(Debug, Args)]
 pub struct TableArg {
     /// The table [default: markway]
-    #[arg(
-        long = "shm",
-        value_name = "NAME",
-        default_value = "markway",
-        hide_default_value = true
-    )]
+    #[arg(long = "shm", value_name = "NAME", default_value = "markway", hide_default_value = true)]
     pub name: Name,
 }
 
@@ -81,10 +76,7 @@ pub fn folder() -> Result<Folder, Error> {
     let folder = Folder::from_env();
     match std::fs::read_dir(folder.path()) {
         Ok(_) => Ok(folder),
-        Err(cause) => Err(Error::Folder {
-            path: folder.path().into(),
-            cause,
-        }),
+        Err(cause) => Err(Error::Folder { path: folder.path().into(), cause }),
     }
 }
 
@@ -118,27 +110,12 @@ mod tests {
 
     #[test]
     fn numbers_are_decimal_or_hexadecimal() {
-        for (text, expected) in [
-            ("0", 0),
-            ("101", 101),
-            ("0x65", 101),
-            ("0XfF", 255),
-            ("0xffffffff", u32::MAX),
-        ] {
+        for (text, expected) in
+            [("0", 0), ("101", 101), ("0x65", 101), ("0XfF", 255), ("0xffffffff", u32::MAX)]
+        {
             assert_eq!(number(text), Ok(expected), "{text}");
         }
-        for text in [
-            "",
-            "0x",
-            "+1",
-            "0x+1",
-            "-1",
-            "1a",
-            "0x1g",
-            "4294967296",
-            " 1",
-            "1_0",
-        ] {
+        for text in ["", "0x", "+1", "0x+1", "-1", "1a", "0x1g", "4294967296", " 1", "1_0"] {
             assert!(number(text).is_err(), "{text:?}");
         }
         assert_eq!(mark("0").map(Mark::get), Ok(0));

@@ -16,10 +16,8 @@ pub fn aligned(rows: &[Vec<String>], aligns: &[Align]) -> String {
     let is_free = |row: &[String], column| row.len() < columns && column + 1 == row.len();
     let widths: Vec<usize> = (0..columns)
         .map(|column| {
-            let cells = rows
-                .iter()
-                .filter(|row| !is_free(row, column))
-                .filter_map(|row| row.get(column));
+            let cells =
+                rows.iter().filter(|row| !is_free(row, column)).filter_map(|row| row.get(column));
             cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
         })
         .collect();

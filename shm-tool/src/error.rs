@@ -20,6 +20,11 @@ pub enum Error {
     Table { table: Name, cause: TableError },
     #[error("change table {table}: {cause}{}", target_advice(.cause))]
     Targets { table: Name, cause: TargetError },
+    #[error(
+        "look up in table {table}: UDP to port {port} holds SCTP there; \
+         ask with `--proto sctp` for the ports inside"
+    )]
+    SctpInUdp { table: Name, port: u16 },
     #[error("open folder {}: {cause}; MARKWAY_SHM_DIR names the folder of the tables", .path.display())]
     Folder { path: PathBuf, cause: io::Error },
     #[error("write man pages to {}: {cause}", .folder.display())]
@@ -30,10 +35,7 @@ pub enum Error {
     Output(io::Error),
     /// Options that are right by themselves and wrong together.
     #[error("{problem}")]
-    Usage {
-        verb: &'static str,
-        problem: &'static str,
-    },
+    Usage { verb: &'static str, problem: &'static str },
 }
 
 impl Error {

@@ -28,9 +28,7 @@ pub fn to_listen_on(text: &str) -> Result<SocketAddr, AddressError> {
     let (host, port) = split(text)?;
     match host {
         "" => Ok((Ipv6Addr::UNSPECIFIED, port).into()),
-        host => resolve(host, port)?
-            .next()
-            .ok_or_else(|| AddressError::Nothing(host.to_owned())),
+        host => resolve(host, port)?.next().ok_or_else(|| AddressError::Nothing(host.to_owned())),
     }
 }
 
@@ -39,10 +37,7 @@ pub fn to_listen_on(text: &str) -> Result<SocketAddr, AddressError> {
 pub fn to_connect_to(text: &str, sources: Option<Cidr>) -> Result<SocketAddr, AddressError> {
     let (host, port) = split(text)?;
     let mut found: Vec<SocketAddr> = match host {
-        "" => vec![
-            (Ipv4Addr::LOCALHOST, port).into(),
-            (Ipv6Addr::LOCALHOST, port).into(),
-        ],
+        "" => vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()],
         host => resolve(host, port)?.collect(),
     };
     if found.is_empty() {
@@ -74,9 +69,7 @@ fn split(text: &str) -> Result<(&str, u16), AddressError> {
 }
 
 fn resolve(host: &str, port: u16) -> Result<impl Iterator<Item = SocketAddr>, AddressError> {
-    (host, port)
-        .to_socket_addrs()
-        .map_err(|error| AddressError::Resolve(host.to_owned(), error))
+    (host, port).to_socket_addrs().map_err(|error| AddressError::Resolve(host.to_owned(), error))
 }
 
 #[cfg(test)]
@@ -107,10 +100,7 @@ mod tests {
 
     #[test]
     fn the_family_is_that_of_the_sources() {
-        assert_eq!(
-            connect("[1000::1]:5001", "1000::/64").unwrap(),
-            "[1000::1]:5001"
-        );
+        assert_eq!(connect("[1000::1]:5001", "1000::/64").unwrap(), "[1000::1]:5001");
         assert_eq!(
             connect("10.0.0.0:5001", "1000::/64").unwrap_err(),
             "address \"10.0.0.0:5001\": not of the family of the source addresses 1000::/64"
@@ -120,14 +110,7 @@ mod tests {
     #[test]
     fn malformed_addresses_are_named() {
         let form = "not of the form HOST:PORT or [IPV6]:PORT";
-        for text in [
-            "",
-            "10.0.0.0",
-            "::1:5001",
-            "[::1:5001",
-            "::1]:5001",
-            "[::1]",
-        ] {
+        for text in ["", "10.0.0.0", "::1:5001", "[::1:5001", "::1]:5001", "[::1]"] {
             let error = connect(text, "").unwrap_err();
             assert_eq!(error, format!("address {text:?}: {form}"));
         }

@@ -46,11 +46,7 @@ enum Asked {
 
 impl DatagramServer {
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::DGRAM.nonblocking(),
-            None,
-        )?;
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), None)?;
         if address.is_ipv6() {
             socket.set_only_v6(false)?;
             setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
@@ -87,11 +83,7 @@ impl DatagramServer {
                 _ => None,
             })
             .ok_or_else(|| io::Error::other("a datagram without packet info"))?;
-        Ok(Request {
-            length: message.bytes,
-            peer,
-            asked,
-        })
+        Ok(Request { length: message.bytes, peer, asked })
     }
 
     /// Answers a request from the address that it was sent to.
@@ -137,10 +129,7 @@ impl Asked {
         };
         match is_group {
             true => Self::Group,
-            false => Self::V6(in6_pktinfo {
-                ipi6_ifindex: 0,
-                ..received
-            }),
+            false => Self::V6(in6_pktinfo { ipi6_ifindex: 0, ..received }),
         }
     }
 }

@@ -49,9 +49,7 @@ fn leading_part(text: &str) -> Result<(u64, &str), DurationError> {
     if whole.is_empty() && fraction.is_empty() {
         return Err(DurationError::NoNumber);
     }
-    let unit_end = behind
-        .find(|c: char| c.is_ascii_digit() || c == '.')
-        .unwrap_or(behind.len());
+    let unit_end = behind.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(behind.len());
     let (unit, behind) = behind.split_at(unit_end);
     let scale = nanoseconds_of(unit)?;
 
@@ -70,17 +68,16 @@ fn leading_part(text: &str) -> Result<(u64, &str), DurationError> {
 /// `0.digits` of a unit, cut off below the nanosecond.
 fn fraction_of(scale: u64, digits: &str) -> u64 {
     // No digit behind the 13th reaches a nanosecond, even of an hour.
-    let (numerator, denominator) = digits.bytes().take(13).fold((0, 1), |(n, d), digit| {
-        (n * 10 + u128::from(digit - b'0'), d * 10)
-    });
+    let (numerator, denominator) = digits
+        .bytes()
+        .take(13)
+        .fold((0, 1), |(n, d), digit| (n * 10 + u128::from(digit - b'0'), d * 10));
     let part = u128::from(scale) * numerator / denominator;
     u64::try_from(part).expect("a fraction is below its unit, which is a u64")
 }
 
 fn leading_digits(text: &str) -> (&str, &str) {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     text.split_at(end)
 }
 
@@ -119,10 +116,7 @@ mod tests {
             ("7\u{b5}s", 7_000),
             ("7\u{3bc}s", 7_000),
             ("0.3333333333333333333h", 1_199_999_999_999),
-            (
-                "1.00000000000000000000000000000000000000001s",
-                1_000_000_000,
-            ),
+            ("1.00000000000000000000000000000000000000001s", 1_000_000_000),
         ] {
             assert_eq!(parse(text), Ok(Duration::from_nanos(nanoseconds)), "{text}");
         }

@@ -92,11 +92,7 @@ pub enum FlagError {
     #[error("flag {0}: needs a value")]
     NeedsValue(String),
     #[error("flag {flag}: bad value {value:?}: {reason}")]
-    BadValue {
-        flag: String,
-        value: String,
-        reason: String,
-    },
+    BadValue { flag: String, value: String, reason: String },
     #[error("unexpected argument: {0:?} (a switch takes its value as -switch=false)")]
     Unexpected(String),
     #[error("argument {0:?}: not valid UTF-8")]
@@ -170,11 +166,7 @@ impl<Args: Default> CommandLine<Args> {
                 },
             };
             if let Err(reason) = slot.set(&value) {
-                return Err(FlagError::BadValue {
-                    flag,
-                    value,
-                    reason,
-                });
+                return Err(FlagError::BadValue { flag, value, reason });
             }
         }
         Ok(match version {
@@ -185,10 +177,8 @@ impl<Args: Default> CommandLine<Args> {
 
     /// The text that `-help` prints.
     pub fn usage(&self) -> String {
-        let mut text = format!(
-            "Usage: {} [-flag value]...\n\n{}\n\nFlags:\n",
-            self.program, self.summary
-        );
+        let mut text =
+            format!("Usage: {} [-flag value]...\n\n{}\n\nFlags:\n", self.program, self.summary);
         let mut defaults = Args::default();
         let declared = self.flags.iter().map(|flag| {
             let default = (flag.slot)(&mut defaults).shown();
@@ -389,13 +379,7 @@ mod tests {
     #[test]
     fn what_is_not_given_keeps_its_default() {
         let args = run(&["-udp"]);
-        assert_eq!(
-            args,
-            Args {
-                udp: true,
-                ..Args::default()
-            }
-        );
+        assert_eq!(args, Args { udp: true, ..Args::default() });
     }
 
     #[test]
@@ -412,14 +396,8 @@ mod tests {
             assert_eq!(COMMAND_LINE.parse(arguments), Ok(Request::Help));
         }
         assert_eq!(COMMAND_LINE.parse(["-version"]), Ok(Request::Version));
-        assert_eq!(
-            COMMAND_LINE.parse(["-version=false"]),
-            Ok(Request::Run(Args::default()))
-        );
-        assert_eq!(
-            COMMAND_LINE.parse(Vec::<OsString>::new()),
-            Ok(Request::Nothing)
-        );
+        assert_eq!(COMMAND_LINE.parse(["-version=false"]), Ok(Request::Run(Args::default())));
+        assert_eq!(COMMAND_LINE.parse(Vec::<OsString>::new()), Ok(Request::Nothing));
     }
 
     #[test]
@@ -429,22 +407,13 @@ mod tests {
             (&["--bogus=1"], "unknown flag: -bogus"),
             (&["-version", "-bogus"], "unknown flag: -bogus"),
             (&["-nconn"], "flag -nconn: needs a value"),
-            (
-                &["-nconn=x"],
-                "flag -nconn: bad value \"x\": invalid digit found in string",
-            ),
-            (
-                &["-nconn", "-1"],
-                "flag -nconn: bad value \"-1\": invalid digit found in string",
-            ),
+            (&["-nconn=x"], "flag -nconn: bad value \"x\": invalid digit found in string"),
+            (&["-nconn", "-1"], "flag -nconn: bad value \"-1\": invalid digit found in string"),
             (
                 &["-concurrent", "0"],
                 "flag -concurrent: bad value \"0\": number would be zero for non-zero type",
             ),
-            (
-                &["-udp=maybe"],
-                "flag -udp: bad value \"maybe\": neither true nor false",
-            ),
+            (&["-udp=maybe"], "flag -udp: bad value \"maybe\": neither true nor false"),
             (
                 &["-timeout", "10"],
                 "flag -timeout: bad value \"10\": no unit behind the number (ns, us, ms, s, m or h)",
@@ -453,16 +422,10 @@ mod tests {
             assert_eq!(error(arguments), message);
         }
         for stray in ["x", "", "-", "--", "---udp", "-=x"] {
-            assert_eq!(
-                COMMAND_LINE.parse([stray]),
-                Err(FlagError::Unexpected(stray.to_owned()))
-            );
+            assert_eq!(COMMAND_LINE.parse([stray]), Err(FlagError::Unexpected(stray.to_owned())));
         }
         let bytes = OsString::from_vec(vec![b'-', 0xff]);
-        assert_eq!(
-            COMMAND_LINE.parse([bytes.clone()]),
-            Err(FlagError::NotUtf8(bytes))
-        );
+        assert_eq!(COMMAND_LINE.parse([bytes.clone()]), Err(FlagError::NotUtf8(bytes)));
     }
 
     #[test]

@@ -82,9 +82,8 @@ impl FromStr for Cidr {
 
     fn from_str(text: &str) -> Result<Self, CidrError> {
         let (address, prefix) = text.split_once('/').ok_or(CidrError::NoPrefix)?;
-        let address: IpAddr = address
-            .parse()
-            .map_err(|_| CidrError::BadAddress(address.to_owned()))?;
+        let address: IpAddr =
+            address.parse().map_err(|_| CidrError::BadAddress(address.to_owned()))?;
         let longest = match address {
             IpAddr::V4(_) => 32,
             IpAddr::V6(_) => 128,
@@ -93,10 +92,7 @@ impl FromStr for Cidr {
             Ok(length) if length <= longest && !prefix.starts_with('+') => length,
             _ => return Err(CidrError::BadPrefix(prefix.to_owned(), longest)),
         };
-        let whole = Self {
-            network: address,
-            prefix,
-        };
+        let whole = Self { network: address, prefix };
         let network = match address {
             IpAddr::V4(a) => Ipv4Addr::from_bits(a.to_bits() & !whole.host_bits_v4()).into(),
             IpAddr::V6(a) => Ipv6Addr::from_bits(a.to_bits() & !whole.host_bits_v6()).into(),
@@ -137,8 +133,7 @@ impl SourceAddresses {
         let first = connection.wrapping_mul(2);
         let high = splitmix64(self.seed, first);
         let low = splitmix64(self.seed, first.wrapping_add(1));
-        self.subnet
-            .address_at(u128::from(high) << 64 | u128::from(low))
+        self.subnet.address_at(u128::from(high) << 64 | u128::from(low))
     }
 
     /// The same as a socket address to bind to on the way to `target`: the
@@ -179,9 +174,7 @@ mod tests {
 
     fn distinct(cidr: &str, connections: u64) -> BTreeSet<String> {
         let sources = sources(cidr, 1);
-        (0..connections)
-            .map(|connection| sources.address(connection).to_string())
-            .collect()
+        (0..connections).map(|connection| sources.address(connection).to_string()).collect()
     }
 
     #[test]
@@ -210,9 +203,7 @@ mod tests {
     fn every_address_comes_network_and_broadcast_included() {
         assert_eq!(
             distinct("10.0.0.4/30", 200),
-            ["10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.7"]
-                .map(str::to_owned)
-                .into()
+            ["10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.7"].map(str::to_owned).into()
         );
         assert_eq!(distinct("222.222.222.0/24", 10_000).len(), 256);
         assert_eq!(distinct("1000::/120", 10_000).len(), 256);

@@ -64,10 +64,7 @@ fn every_connection_is_answered() {
 fn text_is_the_default_report() {
     let server = Server::start(&["-address", "127.0.0.1:0"]);
     let run = run(&["-address", &server.at("127.0.0.1"), "-nconn", "5"]);
-    let expected = format!(
-        "Failed connects; 0\nFailed reads; 0\n{} 5\n",
-        host_name().unwrap()
-    );
+    let expected = format!("Failed connects; 0\nFailed reads; 0\n{} 5\n", host_name().unwrap());
     assert_eq!(run.stdout, expected);
     assert_eq!(run.code, 0);
 }
@@ -110,10 +107,7 @@ fn ipv6_sources_and_answers_from_many_addresses() {
         $0 -udp -address [fd00::2]:5001 -srccidr 1000::/64 -nconn 20
         $0 -address [fd00::2]:5001 -srccidr 1000::/64 -nconn 20",
     );
-    let expected = format!(
-        "Failed connects; 0\nFailed reads; 0\n{} 20\n",
-        host_name().unwrap()
-    );
+    let expected = format!("Failed connects; 0\nFailed reads; 0\n{} 20\n", host_name().unwrap());
     assert_eq!(run.code, 0, "{run:?}");
     assert_eq!(run.stdout, expected.repeat(3));
 }
@@ -125,8 +119,7 @@ fn a_refused_connection_is_counted_and_explained() {
     // Both ports are taken and yet nobody answers there: a socket that does not
     // listen, and one that hears its peer alone.
     let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    deaf.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
-        .unwrap();
+    deaf.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let tcp = deaf.local_addr().unwrap().as_socket().unwrap();
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     taken.connect("127.0.0.1:9").unwrap();
@@ -157,11 +150,7 @@ fn a_source_that_cannot_be_used_is_a_failed_connect() {
     // A group is nobody's source.
     let run = run(&["-address", &server.at("[::1]"), "-srccidr", "ff02::1/128"]);
     assert_eq!(run.code, 1);
-    assert!(
-        run.stdout
-            .starts_with("Failed connects; 1\nFailed reads; 0\n"),
-        "{run:?}"
-    );
+    assert!(run.stdout.starts_with("Failed connects; 1\nFailed reads; 0\n"), "{run:?}");
 }
 
 #[test]
@@ -198,10 +187,7 @@ fn hosts_are_counted_each_and_sorted() {
         })
         .into();
     let run = collect(client);
-    assert_eq!(
-        run.stdout,
-        "Failed connects; 0\nFailed reads; 0\nvm-001 2\nvm-002 1\nvm-003 3\n"
-    );
+    assert_eq!(run.stdout, "Failed connects; 0\nFailed reads; 0\nvm-001 2\nvm-002 1\nvm-003 3\n");
     assert_eq!(run.code, 0);
     drop(held);
 }
@@ -379,10 +365,7 @@ fn sources_come_from_the_subnet_and_a_seed_repeats_them() {
     let sources = sorted(sources);
     assert_eq!(sorted(tcp("127.7.0.0/16", "5")), sources);
     assert_ne!(sorted(tcp("127.7.0.0/16", "6")), sources);
-    assert_eq!(
-        tcp("127.7.7.7/32", "0"),
-        [IpAddr::from(Ipv4Addr::new(127, 7, 7, 7)); 50]
-    );
+    assert_eq!(tcp("127.7.7.7/32", "0"), [IpAddr::from(Ipv4Addr::new(127, 7, 7, 7)); 50]);
 }
 
 #[test]
@@ -431,35 +414,19 @@ fn a_bad_command_line_is_refused() {
         (2, &["-nconn"], "flag -nconn: needs a value"),
         (2, &["-nconn=-1"], "flag -nconn: bad value \"-1\""),
         (2, &["-maxconcurrent=0"], "flag -maxconcurrent: bad value"),
-        (
-            2,
-            &["-timeout=5"],
-            "flag -timeout: bad value \"5\": no unit",
-        ),
+        (2, &["-timeout=5"], "flag -timeout: bad value \"5\": no unit"),
         (2, &["-output=xml"], "flag -output: bad value \"xml\""),
         (2, &["-udp", "yes"], "unexpected argument: \"yes\""),
-        (
-            2,
-            &["-srccidr=10.0.0.0/33"],
-            "flag -srccidr: bad value \"10.0.0.0/33\"",
-        ),
+        (2, &["-srccidr=10.0.0.0/33"], "flag -srccidr: bad value \"10.0.0.0/33\""),
         (1, &["-address=10.0.0.1"], "address \"10.0.0.1\": not of"),
-        (
-            1,
-            &["-address=[::1]:x"],
-            "address \"[::1]:x\": \"x\" is not",
-        ),
+        (1, &["-address=[::1]:x"], "address \"[::1]:x\": \"x\" is not"),
         (
             1,
             &["-address=[::1]:5001", "-srccidr=10.0.0.0/8"],
             "not of the family of the source addresses 10.0.0.0/8",
         ),
         (1, &["-server", "-address=5001"], "address \"5001\": not of"),
-        (
-            1,
-            &["-keep", "-nconn=4294967295"],
-            "keep 4294967295 connections: only ",
-        ),
+        (1, &["-keep", "-nconn=4294967295"], "keep 4294967295 connections: only "),
         (
             1,
             &["-server", "-address=192.0.2.1:5001"],
@@ -477,10 +444,8 @@ fn a_bad_command_line_is_refused() {
 #[test]
 fn output_that_cannot_be_written_is_an_error() {
     let server = Server::start(&["-address", "127.0.0.1:0"]);
-    for arguments in [
-        vec!["-address".to_owned(), server.at("127.0.0.1")],
-        vec!["-help".to_owned()],
-    ] {
+    for arguments in [vec!["-address".to_owned(), server.at("127.0.0.1")], vec!["-help".to_owned()]]
+    {
         let child = Command::new(MCONNECT)
             .args(&arguments)
             .stdout(File::options().write(true).open("/dev/full").unwrap())
@@ -563,9 +528,7 @@ fn bad_connections_do_not_harm_the_others() {
     let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
     for length in [0, 1, 60_000] {
         let payload = vec![b'x'; length];
-        datagrams
-            .send_to(&payload, ("127.0.0.1", server.port))
-            .unwrap();
+        datagrams.send_to(&payload, ("127.0.0.1", server.port)).unwrap();
     }
     for transport in ["-udp", "-udp=false"] {
         let run = run(&[transport, "-address", &server.at("127.0.0.1"), "-nconn=100"]);
@@ -580,12 +543,7 @@ fn bad_connections_do_not_harm_the_others() {
 #[test]
 fn a_server_without_file_descriptors_recovers() {
     let mut command = Command::new("sh");
-    command.args([
-        "-c",
-        "ulimit -n 32; exec \"$0\" \"$@\"",
-        MCONNECT,
-        "-server",
-    ]);
+    command.args(["-c", "ulimit -n 32; exec \"$0\" \"$@\"", MCONNECT, "-server"]);
     let server = Server::spawn(command, &["-address", "127.0.0.1:0"]);
     let address = server.at("127.0.0.1");
     let run_many = |arguments: &[&str]| {
@@ -630,11 +588,7 @@ impl Server {
     }
 
     fn spawn(mut command: Command, arguments: &[&str]) -> Self {
-        command
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let expected = match arguments.contains(&"-udp") {
             true => "Listen on UDP address; ",
             false => "Listen on address; ",
@@ -715,12 +669,7 @@ fn finish(command: Command) -> Run {
 }
 
 fn spawn_piped(mut command: Command) -> Child {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// Waits for the end of a program whose output fits into a pipe.

@@ -49,19 +49,22 @@ const OTHERS: [(Counter, &str); 10] = [
     (Counter::KernelQueueDrops, "kernel_queue_drops"),
     (Counter::SocketDrops, "socket_drops"),
 ];
-const CLASSES: [(Class, &str); 8] = [
+const CLASSES: [(Class, &str); 10] = [
     (Class::Tcp, "tcp"),
     (Class::Udp, "udp"),
     (Class::Sctp, "sctp"),
+    (Class::SctpInUdp, "sctp_in_udp"),
     (Class::Echo, "echo"),
+    (Class::IcmpError, "icmp_error"),
     (Class::Icmp, "icmp"),
     (Class::Other, "other"),
     (Class::Fragment, "fragment"),
     (Class::Unreadable, "unreadable"),
 ];
-const REASONS: [(Reason, &str); 6] = [
+const REASONS: [(Reason, &str); 7] = [
     (Reason::NoTarget, "no_target"),
     (Reason::Fragment, "fragment"),
+    (Reason::QuotedFragment, "quoted_fragment"),
     (Reason::Truncated, "truncated"),
     (Reason::NotCopied, "not_copied"),
     (Reason::Malformed, "malformed"),
@@ -113,23 +116,17 @@ impl Counts {
 
     /// The drop reasons by name.
     pub fn dropped(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        REASONS
-            .iter()
-            .map(|&(reason, name)| (name, self.get(Counter::Dropped(reason))))
+        REASONS.iter().map(|&(reason, name)| (name, self.get(Counter::Dropped(reason))))
     }
 
     /// The classes by name.
     pub fn classes(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        CLASSES
-            .iter()
-            .map(|&(class, name)| (name, self.get(Counter::Class(class))))
+        CLASSES.iter().map(|&(class, name)| (name, self.get(Counter::Class(class))))
     }
 
     /// All counters but reasons and classes by name.
     pub fn others(&self) -> impl Iterator<Item = (Counter, &'static str, u64)> {
-        OTHERS
-            .iter()
-            .map(|&(counter, name)| (counter, name, self.get(counter)))
+        OTHERS.iter().map(|&(counter, name)| (counter, name, self.get(counter)))
     }
 
     /// Sum over all drop reasons.
@@ -302,10 +299,7 @@ mod tests {
             });
             while !writer.is_finished() {
                 if let Some((_, counts)) = Row::new(&words).load() {
-                    assert!(
-                        counts.0.iter().all(|number| *number == counts.0[0]),
-                        "{counts:?}"
-                    );
+                    assert!(counts.0.iter().all(|number| *number == counts.0[0]), "{counts:?}");
                 }
             }
         });

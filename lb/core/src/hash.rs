@@ -40,7 +40,7 @@ impl fmt::Display for Hash {
 }
 
 /// Hashes key words that were loaded in native byte order.
-#[inline]
+#[inline(always)]
 pub fn jhash(words: &[u32], seed: Seed) -> Hash {
     const START: u32 = 0xdead_beef;
     let byte_len = ((words.len() as u64 * 4) & 0xffff_ffff) as u32;

@@ -2,12 +2,15 @@
 //!
 //! | packet | key |
 //! |---|---|
-//! | TCP, UDP, SCTP in tuple mode | source, destination, `[protocol, 0, 0, 0]`, the four port bytes |
-//! | SCTP in ports mode | the four port bytes: every path of an association meets the same target |
+//! | TCP, UDP | source, destination, `[protocol, 0, 0, 0]`, the four port bytes |
+//! | TCP, UDP with client affinity | source |
+//! | SCTP, also in UDP | the four port bytes: every path of an association meets the same target |
+//! | SCTP in tuple mode | source, destination, `[protocol, 0, 0, 0]`, the four port bytes |
 //! | ICMP echo | source, destination, `[protocol, 0, 0, 0]`, `[id, id, 0, 0]` |
+//! | ICMP error | the key of the packets that it is about: what it quotes, the other way round |
 //! | anything else | source, destination, `[protocol, 0, 0, 0]`, zeros |
 //!
-//! The kernel's nft `hash` expression builds the first two from the same bytes.
+//! The kernel's nft `hash` expression builds those of TCP, UDP and plain SCTP from the same bytes.
 
 use crate::hash::{Hash, Seed, jhash};
 use crate::wire::ip::Addresses;
@@ -23,6 +26,39 @@ pub enum SctpHash {
     Tuple,
 }
 
+/// What of a TCP or UDP client meets the same target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Affinity {
+    /// A flow: addresses, protocol and ports.
+    #[default]
+    Flow,
+    /// All that comes from a source address.
+    Client,
+}
+
+/// How keys are made: fixed when a table is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyModes {
+    /// Of SCTP packets.
+    pub sctp_hash: SctpHash,
+    /// Of TCP and UDP packets.
+    pub affinity: Affinity,
+    /// Which UDP packets hold SCTP.
+    pub sctp_encap: EncapPorts,
+}
+
+/// UDP destination ports behind which SCTP is found (RFC 6951); 0 is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EncapPorts(pub [u16; 2]);
+
+impl EncapPorts {
+    /// Whether packets to this port hold SCTP.
+    #[inline]
+    pub fn contains(self, port: u16) -> bool {
+        port != 0 && self.0.contains(&port)
+    }
+}
+
 /// Key words in native byte order, ready to be hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
@@ -32,6 +68,10 @@ pub enum Key {
     V6([u32; 10]),
     /// The ports of an SCTP packet.
     Ports([u32; 1]),
+    /// The source of an IPv4 packet.
+    ClientV4([u32; 1]),
+    /// The source of an IPv6 packet.
+    ClientV6([u32; 4]),
 }
 
 impl Key {
@@ -41,11 +81,27 @@ impl Key {
         addresses: Addresses<'_>,
         protocol: u8,
         ports: l4::Ports,
-        sctp_hash: SctpHash,
+        modes: &KeyModes,
     ) -> Self {
-        match (protocol, sctp_hash) {
-            (protocol::SCTP, SctpHash::Ports) => Key::ports(ports),
+        match (protocol, modes.sctp_hash, modes.affinity) {
+            (protocol::SCTP, SctpHash::Ports, _) => Key::ports(ports),
+            (protocol::TCP | protocol::UDP, _, Affinity::Client) => Key::client(addresses),
             _ => Key::tuple(addresses, protocol, ports),
+        }
+    }
+
+    /// The key by source address alone.
+    #[inline]
+    pub fn client(addresses: Addresses<'_>) -> Self {
+        match addresses {
+            Addresses::V4(both) => {
+                let [source, _] = words(both);
+                Key::ClientV4([source])
+            }
+            Addresses::V6(both) => {
+                let [s0, s1, s2, s3, ..]: [u32; 8] = words(both);
+                Key::ClientV6([s0, s1, s2, s3])
+            }
         }
     }
 
@@ -75,7 +131,13 @@ impl Key {
     /// The hash of the key.
     #[inline]
     pub fn hash(&self, seed: Seed) -> Hash {
-        jhash(self.words(), seed)
+        // Each arm has a length that is known when it is compiled, so that the hash is unrolled.
+        match self {
+            Key::V4(words) => jhash(words, seed),
+            Key::V6(words) => jhash(words, seed),
+            Key::Ports(words) | Key::ClientV4(words) => jhash(words, seed),
+            Key::ClientV6(words) => jhash(words, seed),
+        }
     }
 
     /// The words that are hashed.
@@ -84,7 +146,8 @@ impl Key {
         match self {
             Key::V4(words) => words,
             Key::V6(words) => words,
-            Key::Ports(words) => words,
+            Key::Ports(words) | Key::ClientV4(words) => words,
+            Key::ClientV6(words) => words,
         }
     }
 }

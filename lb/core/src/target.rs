@@ -86,19 +86,14 @@ pub struct Targets {
 impl Targets {
     /// A set with room for `capacity` targets.
     pub fn new(capacity: u32) -> Self {
-        Targets {
-            places: alloc::vec![None; capacity as usize],
-        }
+        Targets { places: alloc::vec![None; capacity as usize] }
     }
 
     /// The set that holds these targets at these indexes, unless a mark stands twice.
     pub fn from_places(places: Vec<Option<Target>>) -> Option<Self> {
         let mut marks: Vec<Mark> = places.iter().flatten().map(|target| target.mark).collect();
         marks.sort_unstable();
-        marks
-            .windows(2)
-            .all(|pair| pair[0] != pair[1])
-            .then_some(Targets { places })
+        marks.windows(2).all(|pair| pair[0] != pair[1]).then_some(Targets { places })
     }
 
     /// Number of indexes.
@@ -113,9 +108,7 @@ impl Targets {
 
     /// The targets with their indexes, in order of index.
     pub fn iter(&self) -> impl Iterator<Item = (u32, Target)> {
-        (0..)
-            .zip(&self.places)
-            .filter_map(|(index, place)| place.map(|target| (index, target)))
+        (0..).zip(&self.places).filter_map(|(index, place)| place.map(|target| (index, target)))
     }
 
     /// Adds a target, or changes its weight or index. Without a weight a present target keeps its own
@@ -131,9 +124,7 @@ impl Targets {
         let index = match index.or(present).or_else(|| self.first_free()) {
             Some(index) => index,
             None => {
-                return Err(TargetError::Full {
-                    capacity: self.capacity(),
-                });
+                return Err(TargetError::Full { capacity: self.capacity() });
             }
         };
         let old = *self.place(index)?;
@@ -141,9 +132,7 @@ impl Targets {
             Some(present) => self.place(present)?.take(),
             None => None,
         };
-        let weight = weight
-            .or(kept.map(|target| target.weight))
-            .unwrap_or_default();
+        let weight = weight.or(kept.map(|target| target.weight)).unwrap_or_default();
         *self.place(index)? = Some(Target { mark, weight });
         Ok(old.filter(|target| target.mark != mark))
     }
@@ -156,30 +145,21 @@ impl Targets {
 
     /// Takes out the target that an index holds.
     pub fn deactivate_index(&mut self, index: u32) -> Result<Target, TargetError> {
-        self.place(index)?
-            .take()
-            .ok_or(TargetError::EmptyIndex(index))
+        self.place(index)?.take().ok_or(TargetError::EmptyIndex(index))
     }
 
     /// The index of a mark.
     pub fn index_of(&self, mark: Mark) -> Option<u32> {
-        self.iter()
-            .find(|(_, target)| target.mark == mark)
-            .map(|(index, _)| index)
+        self.iter().find(|(_, target)| target.mark == mark).map(|(index, _)| index)
     }
 
     fn first_free(&self) -> Option<u32> {
-        (0..)
-            .zip(&self.places)
-            .find(|(_, place)| place.is_none())
-            .map(|(index, _)| index)
+        (0..).zip(&self.places).find(|(_, place)| place.is_none()).map(|(index, _)| index)
     }
 
     fn place(&mut self, index: u32) -> Result<&mut Option<Target>, TargetError> {
         let capacity = self.capacity();
-        self.places
-            .get_mut(index as usize)
-            .ok_or(TargetError::IndexOutOfRange { index, capacity })
+        self.places.get_mut(index as usize).ok_or(TargetError::IndexOutOfRange { index, capacity })
     }
 }
 
@@ -192,10 +172,7 @@ mod tests {
     }
 
     fn listed(targets: &Targets) -> Vec<(u32, u32, u16)> {
-        targets
-            .iter()
-            .map(|(index, t)| (index, t.mark.get(), t.weight.0))
-            .collect()
+        targets.iter().map(|(index, t)| (index, t.mark.get(), t.weight.0)).collect()
     }
 
     #[test]
@@ -238,21 +215,10 @@ mod tests {
         targets.activate(mark(2), None, None).unwrap();
         let before = targets.clone();
         let full = targets.activate(mark(3), None, None).unwrap_err();
-        assert_eq!(
-            full.to_string(),
-            "the table is full: all 2 indexes hold a target"
-        );
-        let range = targets
-            .activate(mark(1), Some(Weight(9)), Some(2))
-            .unwrap_err();
-        assert_eq!(
-            range.to_string(),
-            "index 2 is out of range: the table has indexes 0 to 1"
-        );
-        assert_eq!(
-            targets.deactivate(mark(3)),
-            Err(TargetError::UnknownMark(mark(3)))
-        );
+        assert_eq!(full.to_string(), "the table is full: all 2 indexes hold a target");
+        let range = targets.activate(mark(1), Some(Weight(9)), Some(2)).unwrap_err();
+        assert_eq!(range.to_string(), "index 2 is out of range: the table has indexes 0 to 1");
+        assert_eq!(targets.deactivate(mark(3)), Err(TargetError::UnknownMark(mark(3))));
         assert!(targets.deactivate_index(2).is_err());
         assert_eq!(targets, before);
         targets.deactivate_index(0).unwrap();

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::key::Key;
+use crate::key::{Key, KeyModes};
 use crate::table::{Config, Table};
 use crate::target::Mark;
 use crate::wire::{Packet, WireError, icmp, ip, l4, protocol};
@@ -27,8 +27,12 @@ pub enum Class {
     Udp,
     /// SCTP.
     Sctp,
+    /// SCTP in UDP.
+    SctpInUdp,
     /// ICMP or ICMPv6 echo request or reply.
     Echo,
+    /// An ICMP or ICMPv6 error.
+    IcmpError,
     /// Any other ICMP or ICMPv6 message.
     Icmp,
     /// Any other protocol.
@@ -48,6 +52,9 @@ pub enum Reason {
     /// Fragments are not handled yet.
     #[error("it is a fragment")]
     Fragment,
+    /// An ICMP error about a later fragment, which has no ports.
+    #[error("it is an ICMP error about a fragment that is not the first")]
+    QuotedFragment,
     /// The packet ends inside a header.
     #[error("{}", WireError::Truncated)]
     Truncated,
@@ -106,38 +113,90 @@ pub fn keyed(packet: Packet<'_>, config: &Config) -> (Class, Result<Key, Reason>
     if ip.fragment.is_some() {
         return (Class::Fragment, Err(Reason::Fragment));
     }
-    let tuple = |last| Key::tuple(ip.addresses, ip.protocol, last);
-    let by_ports = || match l4::ports(ip.payload) {
-        Ok(ports) => Ok(Key::transport(
-            ip.addresses,
-            ip.protocol,
-            ports,
-            config.sctp_hash,
-        )),
-        Err(error) => Err(error.into()),
+    match icmp_version(&ip) {
+        Some(version) => icmp_keyed(version, &ip, config),
+        None => flow_keyed(ip.addresses, ip.protocol, ip.payload, |ports| ports, &config.modes),
+    }
+}
+
+/// The key of a packet of a flow, seen in the direction that `order` gives its ports.
+#[inline]
+fn flow_keyed(
+    addresses: ip::Addresses<'_>,
+    protocol: u8,
+    payload: Packet<'_>,
+    order: impl Fn(l4::Ports) -> l4::Ports,
+    modes: &KeyModes,
+) -> (Class, Result<Key, Reason>) {
+    let class = match protocol {
+        protocol::TCP => Class::Tcp,
+        protocol::UDP => Class::Udp,
+        protocol::SCTP => Class::Sctp,
+        _ => return (Class::Other, Ok(Key::tuple(addresses, protocol, [0; 4]))),
     };
+    let ports = match l4::ports(payload) {
+        Ok(ports) => order(ports),
+        Err(error) => return (class, Err(error.into())),
+    };
+    if class == Class::Udp && modes.sctp_encap.contains(l4::destination(ports)) {
+        // The only second look: the ports that count are those of SCTP, inside.
+        let inside = payload.after(l4::UDP_HEADER_LEN).and_then(l4::ports).map(order);
+        let key = |ports| Key::transport(addresses, protocol::SCTP, ports, modes);
+        return (Class::SctpInUdp, inside.map(key).map_err(Reason::from));
+    }
+    (class, Ok(Key::transport(addresses, protocol, ports, modes)))
+}
+
+fn icmp_version(ip: &ip::Ip<'_>) -> Option<icmp::Version> {
     match (ip.protocol, ip.addresses) {
-        (protocol::TCP, _) => (Class::Tcp, by_ports()),
-        (protocol::UDP, _) => (Class::Udp, by_ports()),
-        (protocol::SCTP, _) => (Class::Sctp, by_ports()),
-        (protocol::ICMP, ip::Addresses::V4(_)) => icmp_keyed(icmp::Version::V4, ip.payload, tuple),
-        (protocol::ICMPV6, ip::Addresses::V6(_)) => {
-            icmp_keyed(icmp::Version::V6, ip.payload, tuple)
-        }
-        _ => (Class::Other, Ok(tuple([0; 4]))),
+        (protocol::ICMP, ip::Addresses::V4(_)) => Some(icmp::Version::V4),
+        (protocol::ICMPV6, ip::Addresses::V6(_)) => Some(icmp::Version::V6),
+        _ => None,
     }
 }
 
 fn icmp_keyed(
     version: icmp::Version,
-    payload: Packet<'_>,
-    tuple: impl Fn([u8; 4]) -> Key,
+    ip: &ip::Ip<'_>,
+    config: &Config,
 ) -> (Class, Result<Key, Reason>) {
-    match icmp::parse(version, payload) {
-        Ok(icmp::Message::Echo([id0, id1])) => (Class::Echo, Ok(tuple([id0, id1, 0, 0]))),
-        Ok(icmp::Message::Other) => (Class::Icmp, Ok(tuple([0; 4]))),
+    let key = |last| Key::tuple(ip.addresses, ip.protocol, last);
+    match icmp::parse(version, ip.payload) {
+        Ok(icmp::Message::Echo(id)) => (Class::Echo, Ok(key(echo_word(id)))),
+        Ok(icmp::Message::Error(quoted)) => {
+            (Class::IcmpError, quoted_key(version, quoted, &config.modes))
+        }
+        Ok(icmp::Message::Other) => (Class::Icmp, Ok(key([0; 4]))),
         Err(error) => (Class::Icmp, Err(error.into())),
     }
+}
+
+/// An error quotes a packet that a target sent; it belongs where the packets go that this one
+/// answered. So the key is that of the quoted packet with source and destination swapped.
+fn quoted_key(version: icmp::Version, quoted: Packet<'_>, modes: &KeyModes) -> Result<Key, Reason> {
+    let ip = ip::parse(quoted)?;
+    match (version, ip.addresses) {
+        (icmp::Version::V4, ip::Addresses::V4(_)) | (icmp::Version::V6, ip::Addresses::V6(_)) => {}
+        _ => return Err(Reason::Malformed),
+    }
+    if ip.fragment.is_some_and(|fragment| fragment.offset > 0) {
+        return Err(Reason::QuotedFragment);
+    }
+    let swapped = ip.addresses.swapped();
+    match icmp_version(&ip) {
+        None => flow_keyed(swapped.view(), ip.protocol, ip.payload, l4::swapped, modes).1,
+        Some(version) => {
+            let last = match icmp::parse(version, ip.payload)? {
+                icmp::Message::Echo(id) => echo_word(id),
+                icmp::Message::Error(_) | icmp::Message::Other => [0; 4],
+            };
+            Ok(Key::tuple(swapped.view(), ip.protocol, last))
+        }
+    }
+}
+
+fn echo_word([id0, id1]: [u8; 2]) -> [u8; 4] {
+    [id0, id1, 0, 0]
 }
 
 impl From<WireError> for Reason {

@@ -16,7 +16,8 @@ impl Capability {
         effective(&status).is_some_and(|set| set & (1 << self.number()) != 0)
     }
 
-    fn number(self) -> u32 {
+    /// The kernel's number.
+    pub(crate) fn number(self) -> u32 {
         match self {
             Capability::NetAdmin => 12,
         }
@@ -24,9 +25,7 @@ impl Capability {
 }
 
 fn effective(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
@@ -36,10 +35,7 @@ mod tests {
 
     #[test]
     fn the_effective_set_is_read() {
-        assert_eq!(
-            effective("Name:\tlb\nCapEff:\t0000000000001000\n"),
-            Some(1 << 12)
-        );
+        assert_eq!(effective("Name:\tlb\nCapEff:\t0000000000001000\n"), Some(1 << 12));
         assert_eq!(effective("Name:\tlb\n"), None);
         assert_eq!(effective("CapEff:\tnone\n"), None);
     }

@@ -6,11 +6,8 @@ use std::time::Duration;
 
 /// Waits until one of the descriptors is readable or the time is over; says which are.
 pub fn wait<const N: usize>(fds: [BorrowedFd<'_>; N], timeout: Duration) -> io::Result<[bool; N]> {
-    let mut polled = fds.map(|fd| libc::pollfd {
-        fd: fd.as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    });
+    let mut polled =
+        fds.map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
     let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: `polled` is valid for reads and writes of its length.
     let result = unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, millis) };

@@ -38,10 +38,7 @@ pub struct Activate {
 impl Activate {
     pub fn run(&self, folder: &Folder) -> Result<(), Error> {
         if self.index.is_some() && self.marks.len() > 1 {
-            return Err(Error::Usage {
-                verb: "activate",
-                problem: "--index is for one mark only",
-            });
+            return Err(Error::Usage { verb: "activate", problem: "--index is for one mark only" });
         }
         let replaced = change(folder, &self.table.name, |targets| {
             let weight = self.weight.map(Weight);

@@ -1,6 +1,8 @@
+use std::collections::BTreeSet;
+
 use clap::{Args, ValueEnum};
 use lb_core::hash::Seed;
-use lb_core::key::SctpHash;
+use lb_core::key::{Affinity, EncapPorts, KeyModes, SctpHash};
 use lb_core::table::{Config, MAX_SLOTS, MIN_SLOTS, prime_at_most};
 use lb_sys::shm::{self, Existing, Folder};
 
@@ -40,6 +42,12 @@ pub struct Init {
     /// What is hashed of an SCTP packet [default: ports]
     #[arg(long)]
     sctp_hash: Option<SctpHashArg>,
+    /// What of a TCP or UDP client meets the same target [default: flow]
+    #[arg(long)]
+    affinity: Option<AffinityArg>,
+    /// UDP ports behind which SCTP is found, one or two; 0 is none [default: 0]
+    #[arg(long, value_name = "PORT[,PORT]", value_parser = encap_ports)]
+    sctp_encap: Option<EncapPorts>,
     /// Keep the targets of a table that is there, and whatever of it no option changes
     #[arg(long, conflicts_with = "force")]
     keep: bool,
@@ -54,6 +62,14 @@ enum SctpHashArg {
     Ports,
     /// Addresses and ports, as for TCP
     Tuple,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AffinityArg {
+    /// A flow: addresses, protocol and ports
+    Flow,
+    /// All that comes from a source address
+    Client,
 }
 
 impl Init {
@@ -71,7 +87,11 @@ impl Init {
                 targets: self.targets.unwrap_or(base.targets),
                 own_mark: self.own_mark.unwrap_or(base.own_mark),
                 seed: self.seed.map_or(base.seed, Seed),
-                sctp_hash: self.sctp_hash.map_or(base.sctp_hash, SctpHash::from),
+                modes: KeyModes {
+                    sctp_hash: self.sctp_hash.map_or(base.modes.sctp_hash, SctpHash::from),
+                    affinity: self.affinity.map_or(base.modes.affinity, Affinity::from),
+                    sctp_encap: self.sctp_encap.unwrap_or(base.modes.sctp_encap),
+                },
             }
         });
         // Also when it failed: the error speaks of the adjusted M.
@@ -97,11 +117,31 @@ fn own_mark(text: &str) -> Result<u32, String> {
     mark(text).map(|mark| mark.get())
 }
 
+/// The order of the ports means nothing, so it must not make fingerprints differ.
+fn encap_ports(text: &str) -> Result<EncapPorts, &'static str> {
+    const FORM: &str = "not one or two ports";
+    let ports: Result<BTreeSet<u16>, _> = text.split(',').map(str::parse).collect();
+    let mut ports = ports.map_err(|_| FORM)?;
+    ports.remove(&0);
+    let mut ports = ports.into_iter();
+    let encap = EncapPorts([(); 2].map(|()| ports.next().unwrap_or(0)));
+    ports.next().map_or(Ok(encap), |_| Err(FORM))
+}
+
 impl From<SctpHashArg> for SctpHash {
     fn from(arg: SctpHashArg) -> Self {
         match arg {
             SctpHashArg::Ports => SctpHash::Ports,
             SctpHashArg::Tuple => SctpHash::Tuple,
+        }
+    }
+}
+
+impl From<AffinityArg> for Affinity {
+    fn from(arg: AffinityArg) -> Self {
+        match arg {
+            AffinityArg::Flow => Affinity::Flow,
+            AffinityArg::Client => Affinity::Client,
         }
     }
 }
@@ -114,28 +154,46 @@ mod tests {
 
     #[test]
     fn help_names_the_true_defaults() {
-        let Config {
-            slots,
-            targets,
-            own_mark,
-            seed,
+        let Config { slots, targets, own_mark, seed, modes } = Config::default();
+        let KeyModes {
             sctp_hash: SctpHash::Ports,
-        } = Config::default()
+            affinity: Affinity::Flow,
+            sctp_encap: EncapPorts([0, 0]),
+        } = modes
         else {
-            panic!("another SCTP hash by default");
+            panic!("other modes by default");
         };
         let mut command = Cli::command();
-        let help = command.find_subcommand_mut("init").unwrap().render_help();
-        let help = help.to_string();
-        let seed = format!("{:#x}", seed.0);
-        for default in [
-            &slots.to_string(),
-            &targets.to_string(),
-            &own_mark.to_string(),
-            &seed,
-            "ports",
+        let help = command.find_subcommand_mut("init").unwrap().render_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for (option, default) in [
+            ("--m ", slots.to_string()),
+            ("--n ", targets.to_string()),
+            ("--own-mark ", own_mark.to_string()),
+            ("--seed ", format!("{:#x}", seed.0)),
+            ("--sctp-hash ", "ports".into()),
+            ("--affinity ", "flow".into()),
+            ("--sctp-encap ", "0".into()),
         ] {
-            assert!(help.contains(&format!("[default: {default}]")), "{default}");
+            let (_, rest) = help.split_once(option).unwrap();
+            let (_, rest) = rest.split_once("[default: ").unwrap();
+            assert!(rest.starts_with(&format!("{default}]")), "{option}: {rest}");
+        }
+    }
+
+    #[test]
+    fn the_order_of_ports_means_nothing() {
+        for (text, ports) in [
+            ("0", [0, 0]),
+            ("9899", [9899, 0]),
+            ("9899,4500", [4500, 9899]),
+            ("4500,9899", [4500, 9899]),
+            ("9899,9899,0", [9899, 0]),
+        ] {
+            assert_eq!(encap_ports(text), Ok(EncapPorts(ports)), "{text}");
+        }
+        for text in ["", ",", "1,2,3", "65536", "x", "1,", "-1"] {
+            assert!(encap_ports(text).is_err(), "{text:?}");
         }
     }
 }

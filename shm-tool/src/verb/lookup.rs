@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 
 use clap::{Args, ValueEnum};
-use lb_core::key::{Key, SctpHash};
+use lb_core::key::{Key, KeyModes};
 use lb_core::target::Mark;
 use lb_core::wire::ip::Addresses;
 use lb_core::wire::protocol;
@@ -17,7 +17,7 @@ use crate::verb::read;
 /// Tell which target a packet would meet
 ///
 /// Prints the hash of the packet's key, the slot, and the mark that the slot holds. With SCTP hashed
-/// by ports the addresses make no difference.
+/// by ports the addresses make no difference. For SCTP in UDP, give the ports of SCTP.
 #[derive(Debug, Args)]
 #[command(after_help = concat!(
     "Examples:
@@ -37,12 +37,7 @@ pub struct Lookup {
     #[arg(long, value_name = "A:P", value_parser = endpoint)]
     dst: SocketAddr,
     /// Protocol of the packet [default: tcp]
-    #[arg(
-        long,
-        default_value = "tcp",
-        hide_default_value = true,
-        ignore_case = true
-    )]
+    #[arg(long, default_value = "tcp", hide_default_value = true, ignore_case = true)]
     proto: Protocol,
     #[command(flatten)]
     format: JsonArg,
@@ -59,7 +54,7 @@ impl Lookup {
     pub fn run(&self, folder: &Folder) -> Result<(), Error> {
         let snapshot = read(folder, &self.table.name)?;
         let config = &snapshot.config;
-        let hash = self.key(config.sctp_hash)?.hash(config.seed);
+        let hash = self.key(&config.modes)?.hash(config.seed);
         let slot = hash.slot(config.slots);
         let mark = snapshot.slots.get(slot.0 as usize).copied();
         let mark = mark.and_then(Mark::new);
@@ -68,23 +63,23 @@ impl Lookup {
             return print_json(&json!({ "hash": hash.0, "slot": slot.0, "mark": mark }));
         }
         let mark = mark.map_or("none: no target is active".into(), |mark| mark.to_string());
-        let rows = [
-            ("hash", hash.to_string()),
-            ("slot", slot.0.to_string()),
-            ("mark", mark),
-        ];
+        let rows = [("hash", hash.to_string()), ("slot", slot.0.to_string()), ("mark", mark)];
         let rows = rows.map(|(label, value)| vec![label.to_string(), value]);
         print(aligned(&rows, &[Align::Left, Align::Left]))
     }
 
-    fn key(&self, sctp_hash: SctpHash) -> Result<Key, Error> {
+    fn key(&self, modes: &KeyModes) -> Result<Key, Error> {
+        let port = self.dst.port();
         let protocol = match self.proto {
+            Protocol::Udp if modes.sctp_encap.contains(port) => {
+                return Err(Error::SctpInUdp { table: self.table.name.clone(), port });
+            }
             Protocol::Tcp => protocol::TCP,
             Protocol::Udp => protocol::UDP,
             Protocol::Sctp => protocol::SCTP,
         };
         let ports = joined([self.src.port().to_be_bytes(), self.dst.port().to_be_bytes()]);
-        let key = |addresses| Key::transport(addresses, protocol, ports, sctp_hash);
+        let key = |addresses| Key::transport(addresses, protocol, ports, modes);
         match (self.src, self.dst) {
             (SocketAddr::V4(src), SocketAddr::V4(dst)) => {
                 let both = joined([src.ip().octets(), dst.ip().octets()]);
@@ -109,6 +104,5 @@ fn joined<const PART: usize, const BOTH: usize>(parts: [[u8; PART]; 2]) -> [u8; 
 }
 
 fn endpoint(text: &str) -> Result<SocketAddr, &'static str> {
-    text.parse()
-        .map_err(|_| "not of the form ADDRESS:PORT or [IPV6]:PORT")
+    text.parse().map_err(|_| "not of the form ADDRESS:PORT or [IPV6]:PORT")
 }

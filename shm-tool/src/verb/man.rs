@@ -28,10 +28,9 @@ impl Man {
         let mut command = Cli::command().disable_help_subcommand(true);
         command.build();
         match &self.dir {
-            Some(dir) => write_all(&command, dir).map_err(|cause| Error::Man {
-                folder: dir.clone(),
-                cause,
-            }),
+            Some(dir) => {
+                write_all(&command, dir).map_err(|cause| Error::Man { folder: dir.clone(), cause })
+            }
             None => {
                 let mut text = Vec::new();
                 page(&command).render(&mut text).map_err(Error::Output)?;

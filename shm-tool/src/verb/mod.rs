@@ -53,10 +53,7 @@ impl Verb {
 /// A consistent copy of a table.
 fn read(folder: &Folder, name: &Name) -> Result<Snapshot, Error> {
     let mapped = MappedTable::open(folder, name)?;
-    mapped.snapshot().map_err(|cause| Error::Table {
-        table: name.clone(),
-        cause,
-    })
+    mapped.snapshot().map_err(|cause| Error::Table { table: name.clone(), cause })
 }
 
 /// Changes the targets of a table in one publication, or not at all. A change that changes nothing
@@ -69,10 +66,8 @@ fn change<T>(
     let writer = TableWriter::lock(folder, name)?;
     let before = writer.snapshot()?.targets;
     let mut targets = before.clone();
-    let changed = change(&mut targets).map_err(|cause| Error::Targets {
-        table: name.clone(),
-        cause,
-    })?;
+    let changed =
+        change(&mut targets).map_err(|cause| Error::Targets { table: name.clone(), cause })?;
     if targets != before {
         writer.publish(&targets)?;
     }

@@ -1,5 +1,5 @@
 use clap::Args;
-use lb_core::key::SctpHash;
+use lb_core::key::{Affinity, EncapPorts, SctpHash};
 use lb_core::table::{Share, Snapshot};
 use lb_sys::shm::{Folder, Name};
 use serde_json::{Value, json};
@@ -60,7 +60,9 @@ fn json_of(name: &Name, snapshot: &Snapshot) -> Value {
         "n": config.targets,
         "own_mark": config.own_mark,
         "seed": config.seed.0,
-        "sctp_hash": word(config.sctp_hash),
+        "sctp_hash": sctp_hash(config.modes.sctp_hash),
+        "affinity": affinity(config.modes.affinity),
+        "sctp_encap": ports(config.modes.sctp_encap),
         "generation": snapshot.generation.0,
         "fingerprint": snapshot.fingerprint.to_string(),
         "evenness": snapshot.evenness(),
@@ -71,6 +73,11 @@ fn json_of(name: &Name, snapshot: &Snapshot) -> Value {
 fn text_of(name: &Name, snapshot: &Snapshot) -> String {
     let config = &snapshot.config;
     let evenness = snapshot.evenness().map(|evenness| percent(evenness, 1.0));
+    let encap = ports(config.modes.sctp_encap);
+    let sctp_encap = match encap[..] {
+        [] => "none".into(),
+        _ => format!("to port {}", encap.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")),
+    };
     let head = [
         ("table", name.to_string()),
         ("slots (M)", config.slots.to_string()),
@@ -83,7 +90,9 @@ fn text_of(name: &Name, snapshot: &Snapshot) -> String {
             },
         ),
         ("seed", format!("{:#010x}", config.seed.0)),
-        ("SCTP hash", word(config.sctp_hash).into()),
+        ("SCTP hash", sctp_hash(config.modes.sctp_hash).into()),
+        ("SCTP in UDP", sctp_encap),
+        ("affinity", affinity(config.modes.affinity).into()),
         ("generation", snapshot.generation.0.to_string()),
         ("fingerprint", snapshot.fingerprint.to_string()),
         ("evenness", evenness.unwrap_or("no active target".into())),
@@ -99,11 +108,8 @@ fn text_of(name: &Name, snapshot: &Snapshot) -> String {
 }
 
 fn targets_text(shares: &[Share], slots: f64) -> String {
-    let mut rows = vec![
-        ["index", "mark", "weight", "slots", "share", "ideal"]
-            .map(String::from)
-            .into(),
-    ];
+    let mut rows =
+        vec![["index", "mark", "weight", "slots", "share", "ideal"].map(String::from).into()];
     rows.extend(shares.iter().map(|share| {
         vec![
             share.index.to_string(),
@@ -121,9 +127,20 @@ fn percent(part: f64, whole: f64) -> String {
     format!("{:.2} %", 100.0 * part / whole)
 }
 
-fn word(sctp_hash: SctpHash) -> &'static str {
-    match sctp_hash {
+fn sctp_hash(mode: SctpHash) -> &'static str {
+    match mode {
         SctpHash::Ports => "ports",
         SctpHash::Tuple => "tuple",
     }
+}
+
+fn affinity(mode: Affinity) -> &'static str {
+    match mode {
+        Affinity::Flow => "flow",
+        Affinity::Client => "client",
+    }
+}
+
+fn ports(EncapPorts(ports): EncapPorts) -> Vec<u16> {
+    ports.into_iter().filter(|port| *port != 0).collect()
 }

@@ -100,15 +100,9 @@ fn impossible_dimensions() {
         for (line, cause) in [
             ("init --m 2", "M = 2 is out of range: 3 to 16777216"),
             ("init --m 0", "M = 0 is out of range: 3 to 16777216"),
-            (
-                "init --m 16777217",
-                "M = 16777217 is out of range: 3 to 16777216",
-            ),
+            ("init --m 16777217", "M = 16777217 is out of range: 3 to 16777216"),
             ("init --n 0", "N = 0 is out of range: 1 to 4096"),
-            (
-                "init --n 4097 --m 65537",
-                "N = 4097 is out of range: 1 to 4096",
-            ),
+            ("init --n 4097 --m 65537", "N = 4097 is out of range: 1 to 4096"),
             ("init --n 998", "N = 998 is larger than M = 997"),
         ] {
             let expected = format!("init table markway: {cause}");
@@ -120,10 +114,7 @@ fn impossible_dimensions() {
     let run = Room::new().run("init --m 10 --n 8");
     assert_eq!(run.code, Some(1));
     assert_eq!(run.stdout, "M adjusted: 10 -> 7\n");
-    assert_eq!(
-        run.stderr,
-        "error: init table markway: N = 8 is larger than M = 7\n"
-    );
+    assert_eq!(run.stderr, "error: init table markway: N = 8 is larger than M = 7\n");
 }
 
 // ---- Files that are not sound
@@ -152,9 +143,7 @@ fn a_damaged_header() {
 fn damaged_slots() {
     let room = Room::with(&["init", "activate 101"]);
     // In the buffer in force: the first follows the header, the second is in force after two publications.
-    room.edit("markway", |bytes| {
-        bytes[4096 + 2 * 4 + 32 * 8 + 4 * 10] ^= 1
-    });
+    room.edit("markway", |bytes| bytes[4096 + 2 * 4 + 32 * 8 + 4 * 10] ^= 1);
     for line in NEED_A_TABLE.iter().filter(|line| **line != "delete") {
         let operation = match operation(line) {
             "open table markway" => "read table markway",
@@ -253,10 +242,7 @@ fn wrong_usage_is_told_apart() {
         ("activate", "<MARK>..."),
         ("activate x", "'x' for '<MARK>...': not a number of 32 bits"),
         ("activate 4294967296", "not a number of 32 bits"),
-        (
-            "activate 0xffffffff",
-            "no mark: it stands for an empty slot",
-        ),
+        ("activate 0xffffffff", "no mark: it stands for an empty slot"),
         ("activate -1", "unexpected argument '-1'"),
         ("activate 1 --weight 65536", "65536 is not in 0..=65535"),
         ("activate 1 2 --index 3", "--index is for one mark only"),
@@ -264,28 +250,15 @@ fn wrong_usage_is_told_apart() {
         ("deactivate 101 --index 0", "cannot be used with"),
         ("init --keep --force", "cannot be used with"),
         ("init --m many", "'many' for '--m <M>'"),
-        (
-            "init --seed 0x100000000",
-            "'0x100000000' for '--seed <SEED>'",
-        ),
-        (
-            "init --sctp-hash addresses",
-            "[possible values: ports, tuple]",
-        ),
+        ("init --seed 0x100000000", "'0x100000000' for '--seed <SEED>'"),
+        ("init --sctp-hash addresses", "[possible values: ports, tuple]"),
+        ("init --affinity host", "[possible values: flow, client]"),
+        ("init --sctp-encap 1,2,3", "not one or two ports"),
         ("init --own-mark 0xffffffff", "it stands for an empty slot"),
         ("lookup --src 10.0.0.1:1", "--dst <A:P>"),
-        (
-            "lookup --src 10.0.0.1 --dst 10.0.0.2:2",
-            "not of the form ADDRESS:PORT or [IPV6]:PORT",
-        ),
-        (
-            "lookup --src 10.0.0.1:1 --dst 1000::1:80",
-            "not of the form",
-        ),
-        (
-            "lookup --src 10.0.0.1:1 --dst 10.0.0.2:65536",
-            "not of the form",
-        ),
+        ("lookup --src 10.0.0.1 --dst 10.0.0.2:2", "not of the form ADDRESS:PORT or [IPV6]:PORT"),
+        ("lookup --src 10.0.0.1:1 --dst 1000::1:80", "not of the form"),
+        ("lookup --src 10.0.0.1:1 --dst 10.0.0.2:65536", "not of the form"),
         (
             "lookup --src 10.0.0.1:1 --dst [1000::1]:80",
             "--src and --dst are of different families: one is IPv4, the other IPv6",
@@ -294,10 +267,7 @@ fn wrong_usage_is_told_apart() {
             "lookup --src 10.0.0.1:1 --dst 10.0.0.2:2 --proto icmp",
             "[possible values: tcp, udp, sctp]",
         ),
-        (
-            "stats --watch 0",
-            "not a number of seconds from 0.1 to 86400",
-        ),
+        ("stats --watch 0", "not a number of seconds from 0.1 to 86400"),
         ("stats --watch nan", "not a number of seconds"),
         ("completions csh", "[possible values: bash,"),
     ] {
@@ -355,12 +325,7 @@ fn nobody_reading_is_no_error_and_no_panic() {
     ] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let child = room
-            .command(line)
-            .stdout(writer)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let child = room.command(line).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
         let output = child.wait_with_output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!((output.status.code(), &*stderr), (Some(0), ""), "{line}");

@@ -135,11 +135,7 @@ impl Room {
         let targets = shown["targets"].as_array().unwrap().iter();
         targets
             .map(|target| {
-                (
-                    number(target, "index"),
-                    number(target, "mark"),
-                    number(target, "weight"),
-                )
+                (number(target, "index"), number(target, "mark"), number(target, "weight"))
             })
             .collect()
     }
@@ -156,11 +152,8 @@ pub fn finish(mut command: Command) -> Run {
     let shown = format!("{command:?}");
     thread::spawn(move || sender.send(command.output()));
     let output = receiver.recv_timeout(DEADLINE);
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = output.unwrap_or_else(|_| panic!("{shown} hangs")).unwrap();
+    let Output { status, stdout, stderr } =
+        output.unwrap_or_else(|_| panic!("{shown} hangs")).unwrap();
     Run {
         code: status.code(),
         stdout: String::from_utf8(stdout).unwrap(),

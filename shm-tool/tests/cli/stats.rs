@@ -43,11 +43,7 @@ fn busy() -> [Counts; 2] {
             (Counter::SocketDrops, 3),
             (Counter::VerdictsRefused, 2),
         ]),
-        counts(&[
-            (Counter::Received, 5),
-            (Counter::Marked, 5),
-            (Counter::Class(Class::Tcp), 5),
-        ]),
+        counts(&[(Counter::Received, 5), (Counter::Marked, 5), (Counter::Class(Class::Tcp), 5)]),
     ]
 }
 
@@ -137,12 +133,12 @@ fn json_has_every_counter() {
     let nothing = json!({
         "received": 0, "marked": 0, "held": 0,
         "dropped": {
-            "no_target": 0, "fragment": 0, "truncated": 0, "not_copied": 0, "malformed": 0,
-            "chain_too_long": 0,
+            "no_target": 0, "fragment": 0, "quoted_fragment": 0, "truncated": 0, "not_copied": 0,
+            "malformed": 0, "chain_too_long": 0,
         },
         "classes": {
-            "tcp": 0, "udp": 0, "sctp": 0, "echo": 0, "icmp": 0, "other": 0, "fragment": 0,
-            "unreadable": 0,
+            "tcp": 0, "udp": 0, "sctp": 0, "sctp_in_udp": 0, "echo": 0, "icmp_error": 0,
+            "icmp": 0, "other": 0, "fragment": 0, "unreadable": 0,
         },
         "batches": 0, "repeated": 0, "receive_errors": 0, "send_errors": 0,
         "verdicts_refused": 0, "kernel_queue_drops": 0, "socket_drops": 0,
@@ -183,9 +179,7 @@ fn json_has_every_counter() {
 
 fn humantime_seconds(text: &str) -> u64 {
     let time = humantime::parse_rfc3339(text).unwrap();
-    time.duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
-        .as_secs()
+    time.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
 }
 
 /// A counter that is added one day must not be forgotten in the text.
@@ -201,6 +195,8 @@ fn no_counter_is_missing_in_the_text() {
         Class::Tcp,
         Class::Udp,
         Class::Sctp,
+        Class::SctpInUdp,
+        Class::IcmpError,
         Class::Echo,
         Class::Icmp,
         Class::Other,
@@ -212,6 +208,7 @@ fn no_counter_is_missing_in_the_text() {
     for reason in [
         Reason::NoTarget,
         Reason::Fragment,
+        Reason::QuotedFragment,
         Reason::Truncated,
         Reason::NotCopied,
         Reason::Malformed,
@@ -219,11 +216,7 @@ fn no_counter_is_missing_in_the_text() {
     ] {
         all.set(Counter::Dropped(reason), 1);
     }
-    assert!(
-        all.classes()
-            .chain(all.dropped())
-            .all(|(_, number)| number == 1)
-    );
+    assert!(all.classes().chain(all.dropped()).all(|(_, number)| number == 1));
     keep(&writer, &[0], &[all]);
     let text = room.ok("stats");
     let has = |label: String| text.lines().any(|line| line.starts_with(&label));
@@ -231,10 +224,7 @@ fn no_counter_is_missing_in_the_text() {
         assert!(has(name.replace('_', " ")), "{name}: {text}");
     }
     for (name, _) in all.classes().chain(all.dropped()) {
-        assert!(
-            has(format!("  {} ", name.replace('_', " "))),
-            "{name}: {text}"
-        );
+        assert!(has(format!("  {} ", name.replace('_', " "))), "{name}: {text}");
     }
 }
 
@@ -243,9 +233,8 @@ fn many_queues_stand_below_each_other() {
     let room = Room::new();
     let queues: Vec<u16> = (0..16).collect();
     let writer = start(&room, "markway", &queues);
-    let counts: Vec<Counts> = (0..16)
-        .map(|number| counts(&[(Counter::Received, number)]))
-        .collect();
+    let counts: Vec<Counts> =
+        (0..16).map(|number| counts(&[(Counter::Received, number)])).collect();
     keep(&writer, &queues, &counts);
     let text = room.ok("stats");
     for queue in queues {
@@ -257,10 +246,7 @@ fn many_queues_stand_below_each_other() {
             }
         );
     }
-    assert!(
-        text.lines().all(|line| line.chars().count() <= 100),
-        "{text}"
-    );
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
     assert_eq!(text.matches("received  ").count(), 3);
 }
 
@@ -298,10 +284,7 @@ fn a_row_that_a_killed_lb_left_half_written_is_told() {
     let writer = start(&room, "markway", &[4, 17]);
     keep(&writer, &[4, 17], &busy());
     drop(writer);
-    let mut file = std::fs::File::options()
-        .write(true)
-        .open(room.path("markway.stats"))
-        .unwrap();
+    let mut file = std::fs::File::options().write(true).open(room.path("markway.stats")).unwrap();
     // The sequence of the first row, which follows a header of 64 words.
     file.seek(SeekFrom::Start(64 * 8)).unwrap();
     file.write_all(&7u64.to_ne_bytes()).unwrap();
@@ -409,10 +392,7 @@ fn watching_follows_a_restart() {
     keep(&writer, &[4], &busy());
     let watching = Watching::start(&room, "stats --watch 0.1 --json");
     let first = watching.json();
-    assert_eq!(
-        (&first["running"], &first["sum"]["received"]),
-        (&json!(true), &json!(1000))
-    );
+    assert_eq!((&first["running"], &first["sum"]["received"]), (&json!(true), &json!(1000)));
     drop(writer);
     let ended = watching.until("the end", |line| line.contains(r#""running":false"#));
     assert!(ended.contains(r#""received":1000"#));
@@ -438,11 +418,7 @@ fn watching_ends_when_nobody_reads() {
     let _writer = start(&room, "markway", &[4]);
     let (reader, writer) = std::io::pipe().unwrap();
     let mut command = room.command("stats --watch 0.1");
-    let child = command
-        .stdout(writer)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let child = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
     drop(command); // and with it the other copy of the pipe's end
     let mut reader = BufReader::new(reader);
     let mut line = String::new();
@@ -451,10 +427,7 @@ fn watching_ends_when_nobody_reads() {
     drop(reader);
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || sender.send(child.wait_with_output()));
-    let output = receiver
-        .recv_timeout(DEADLINE)
-        .expect("it goes on")
-        .unwrap();
+    let output = receiver.recv_timeout(DEADLINE).expect("it goes on").unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }

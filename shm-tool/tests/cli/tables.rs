@@ -17,7 +17,7 @@ fn a_new_table_has_the_defaults_and_no_targets() {
         shown,
         json!({
             "name": "markway", "m": 997, "n": 32, "own_mark": 0, "seed": 0x4d57_4159,
-            "sctp_hash": "ports", "generation": 1, "fingerprint": null, "evenness": null,
+            "sctp_hash": "ports", "affinity": "flow", "sctp_encap": [], "generation": 1, "fingerprint": null, "evenness": null,
             "targets": [],
         })
     );
@@ -32,6 +32,8 @@ room (N)     32 targets
 own mark     none
 seed         0x4d574159
 SCTP hash    ports
+SCTP in UDP  none
+affinity     flow
 generation   1
 fingerprint  {fingerprint}
 evenness     no active target
@@ -45,7 +47,8 @@ no targets
 #[test]
 fn what_is_said_is_in_the_table() {
     let room = Room::with(&[
-        "init --shm tier2 --m 65537 --n 200 --own-mark 0x10 --seed 0xfeed --sctp-hash tuple",
+        "init --shm tier2 --m 65537 --n 200 --own-mark 0x10 --seed 0xfeed --sctp-hash tuple \
+         --affinity client --sctp-encap 9899,4500",
         "activate --shm tier2 7",
     ]);
     let mut shown = room.json("show --shm tier2");
@@ -54,7 +57,7 @@ fn what_is_said_is_in_the_table() {
         shown,
         json!({
             "name": "tier2", "m": 65537, "n": 200, "own_mark": 16, "seed": 0xfeed,
-            "sctp_hash": "tuple", "generation": 2, "fingerprint": null, "evenness": 1.0,
+            "sctp_hash": "tuple", "affinity": "client", "sctp_encap": [4500, 9899], "generation": 2, "fingerprint": null, "evenness": 1.0,
             "targets": [{"mark": 7, "weight": 1, "index": 0, "slots": 65537, "share": 1.0}],
         })
     );
@@ -70,6 +73,8 @@ room (N)     200 targets
 own mark     16
 seed         0x0000feed
 SCTP hash    tuple
+SCTP in UDP  to port 4500, 9899
+affinity     client
 generation   2
 fingerprint  0x{digits}
 evenness     100.00 %
@@ -85,10 +90,7 @@ index  mark  weight  slots     share     ideal
 fn an_m_that_is_not_prime_goes_to_the_prime_below_and_says_so() {
     let room = Room::new();
     assert_eq!(room.ok("init --m 1000"), "M adjusted: 1000 -> 997\n");
-    assert_eq!(
-        room.ok("init --m 1000004"),
-        "M adjusted: 1000004 -> 1000003\n"
-    );
+    assert_eq!(room.ok("init --m 1000004"), "M adjusted: 1000004 -> 1000003\n");
     assert_eq!(room.json("show")["m"], 1_000_003);
     assert_eq!(room.ok("init --m 4 --n 3"), "M adjusted: 4 -> 3\n");
     assert_eq!(room.ok("init --m 997"), "");
@@ -100,10 +102,7 @@ fn shares_follow_weights() {
     room.ok("activate 104 --weight 0");
     let shown = room.json("show");
     let targets = shown["targets"].as_array().unwrap();
-    let slots: Vec<u64> = targets
-        .iter()
-        .map(|target| target["slots"].as_u64().unwrap())
-        .collect();
+    let slots: Vec<u64> = targets.iter().map(|target| target["slots"].as_u64().unwrap()).collect();
     assert_eq!(slots.iter().sum::<u64>(), 997);
     assert_eq!(slots[3], 0);
     for (target, ideal) in targets.iter().zip([0.25, 0.25, 0.5, 0.0]) {
@@ -126,10 +125,7 @@ fn marks_are_decimal_or_hexadecimal_and_take_the_first_free_index() {
     let room = Room::with(&["init", "activate 0x65 0 103", "deactivate 0x0"]);
     assert_eq!(room.targets("markway"), [(0, 101, 1), (2, 103, 1)]);
     room.ok("activate 0xfffffffe 9");
-    assert_eq!(
-        room.targets("markway"),
-        [(0, 101, 1), (1, 0xffff_fffe, 1), (2, 103, 1), (3, 9, 1)]
-    );
+    assert_eq!(room.targets("markway"), [(0, 101, 1), (1, 0xffff_fffe, 1), (2, 103, 1), (3, 9, 1)]);
     room.ok("deactivate 9 9 101");
     room.ok("deactivate --index 1");
     assert_eq!(room.targets("markway"), [(2, 103, 1)]);
@@ -143,28 +139,16 @@ fn a_present_mark_changes_its_weight_or_index_and_keeps_the_other() {
     assert_eq!(room.ok("activate 101 --index 7"), "");
     assert_eq!(room.targets("markway"), [(1, 102, 1), (7, 101, 5)]);
     room.ok("activate 101 102 103 --weight 65535");
-    assert_eq!(
-        room.targets("markway"),
-        [(0, 103, 65535), (1, 102, 65535), (7, 101, 65535)]
-    );
+    assert_eq!(room.targets("markway"), [(0, 103, 65535), (1, 102, 65535), (7, 101, 65535)]);
 }
 
 #[test]
 fn a_replaced_target_is_named() {
     let room = Room::with(&["init", "activate 101 102 103 104"]);
-    assert_eq!(
-        room.ok("activate 105 --index 3"),
-        "index 3: mark 104 replaced by 105\n"
-    );
-    assert_eq!(
-        room.ok("activate 101 --index 3 --weight 2"),
-        "index 3: mark 105 replaced by 101\n"
-    );
+    assert_eq!(room.ok("activate 105 --index 3"), "index 3: mark 104 replaced by 105\n");
+    assert_eq!(room.ok("activate 101 --index 3 --weight 2"), "index 3: mark 105 replaced by 101\n");
     assert_eq!(room.ok("activate 101 --index 3"), "");
-    assert_eq!(
-        room.targets("markway"),
-        [(1, 102, 1), (2, 103, 1), (3, 101, 2)]
-    );
+    assert_eq!(room.targets("markway"), [(1, 102, 1), (2, 103, 1), (3, 101, 2)]);
 }
 
 #[test]
@@ -209,7 +193,7 @@ fn the_fingerprint_depends_on_the_set_and_not_on_its_history() {
 #[test]
 fn keep_carries_over_targets_and_what_no_option_changes() {
     let room = Room::with(&[
-        "init --m 101 --n 4 --own-mark 9 --seed 7 --sctp-hash tuple",
+        "init --m 101 --n 4 --own-mark 9 --seed 7 --sctp-hash tuple --affinity client --sctp-encap 9899",
         "activate 11 12",
         "activate 12 --weight 3 --index 3",
     ]);
@@ -226,12 +210,15 @@ fn keep_carries_over_targets_and_what_no_option_changes() {
         ("own_mark", json!(9)),
         ("seed", json!(7)),
         ("sctp_hash", json!("tuple")),
+        ("affinity", json!("client")),
+        ("sctp_encap", json!([9899])),
     ] {
         assert_eq!(shown[key], value, "{key}");
     }
 
     assert_eq!(
-        room.ok("init --keep --m 1000 --seed 0x8 --sctp-hash ports --own-mark 0"),
+        room.ok("init --keep --m 1000 --seed 0x8 --sctp-hash ports --own-mark 0 --affinity flow \
+             --sctp-encap 0"),
         "M adjusted: 1000 -> 997\n"
     );
     let shown = room.json("show");
@@ -242,6 +229,8 @@ fn keep_carries_over_targets_and_what_no_option_changes() {
         ("own_mark", json!(0)),
         ("seed", json!(8)),
         ("sctp_hash", json!("ports")),
+        ("affinity", json!("flow")),
+        ("sctp_encap", json!([])),
     ] {
         assert_eq!(shown[key], value, "{key}");
     }
@@ -260,11 +249,7 @@ fn keep_and_force_make_a_table_where_there_is_none() {
 
 #[test]
 fn force_makes_the_table_anew_with_the_defaults() {
-    let room = Room::with(&[
-        "init --m 101 --n 4 --seed 7",
-        "activate 11 12",
-        "init --force --n 5",
-    ]);
+    let room = Room::with(&["init --m 101 --n 4 --seed 7", "activate 11 12", "init --force --n 5"]);
     let shown = room.json("show");
     assert_eq!(
         (&shown["m"], &shown["n"], &shown["seed"], &shown["targets"]),
@@ -365,10 +350,7 @@ fn a_flow_has_the_hash_that_the_kernel_gives_it() {
         assert_eq!(found["slot"], slot, "{line}");
         let mark = found["mark"].as_u64().unwrap();
         assert!([101, 102].contains(&mark), "{line}");
-        assert_eq!(
-            room.ok(&line),
-            format!("hash  {hash:#010x}\nslot  {slot}\nmark  {mark}\n")
-        );
+        assert_eq!(room.ok(&line), format!("hash  {hash:#010x}\nslot  {slot}\nmark  {mark}\n"));
     }
 }
 
@@ -379,17 +361,33 @@ fn tcp_is_the_protocol_of_a_lookup_and_sctp_goes_by_the_mode_of_the_table() {
         let found = room.json(&format!("lookup --dst 10.0.0.2:80 {rest}"));
         found["hash"].as_u64().unwrap()
     };
-    assert_eq!(
-        lookup("--src 10.0.0.1:4000"),
-        lookup("--src 10.0.0.1:4000 --proto tcp")
-    );
-    let (one, other) = (
-        "--src 10.0.0.1:4000 --proto sctp",
-        "--src 10.9.9.9:4000 --proto sctp",
-    );
+    assert_eq!(lookup("--src 10.0.0.1:4000"), lookup("--src 10.0.0.1:4000 --proto tcp"));
+    let (one, other) = ("--src 10.0.0.1:4000 --proto sctp", "--src 10.9.9.9:4000 --proto sctp");
     assert_eq!(lookup(one), lookup(other));
     let tuple = |rest: &str| lookup(&format!("{rest} --shm tuple"));
     assert_ne!(tuple(one), tuple(other));
+}
+
+#[test]
+fn with_client_affinity_the_source_alone_counts() {
+    let room = Room::with(&["init --affinity client"]);
+    let lookup = |flow: &str| room.json(&format!("lookup {flow}"))["hash"].as_u64().unwrap();
+    let one = lookup("--src 10.0.0.1:1 --dst 10.0.0.2:80");
+    assert_eq!(one, lookup("--src 10.0.0.1:9 --dst 10.0.0.3:443 --proto udp"));
+    assert_ne!(one, lookup("--src 10.0.0.4:1 --dst 10.0.0.2:80"));
+    assert_ne!(one, lookup("--src 10.0.0.1:1 --dst 10.0.0.2:80 --proto sctp"));
+}
+
+#[test]
+fn sctp_in_udp_is_not_taken_for_udp() {
+    let room = Room::with(&["init --sctp-encap 9899"]);
+    assert_eq!(
+        room.fails("lookup --src 10.0.0.1:9899 --dst 10.0.0.2:9899 --proto udp"),
+        "look up in table markway: UDP to port 9899 holds SCTP there; \
+         ask with `--proto sctp` for the ports inside"
+    );
+    room.ok("lookup --src 10.0.0.1:9899 --dst 10.0.0.2:53 --proto udp");
+    room.ok("lookup --src 10.0.0.1:9899 --dst 10.0.0.2:9899 --proto tcp");
 }
 
 #[test]
@@ -398,10 +396,7 @@ fn without_an_active_target_a_lookup_finds_none() {
     let line = "lookup --src 10.0.0.1:1 --dst 10.0.0.2:2";
     assert_eq!(room.json(line)["mark"], Value::Null);
     let text = room.ok(line);
-    assert!(
-        text.ends_with("mark  none: no target is active\n"),
-        "{text}"
-    );
+    assert!(text.ends_with("mark  none: no target is active\n"), "{text}");
 }
 
 #[test]

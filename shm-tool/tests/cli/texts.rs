@@ -24,21 +24,14 @@ fn every_help_has_examples_and_exit_codes() {
     for verb in VERBS {
         assert!(help.contains(&format!("\n  {verb} ")), "{verb}");
         let help = room.ok(&format!("{verb} --help"));
-        assert!(
-            help.contains(&format!("Examples:\n  shm-tool {verb}")),
-            "{verb}"
-        );
+        assert!(help.contains(&format!("Examples:\n  shm-tool {verb}")), "{verb}");
         let (_, codes) = help.split_once("\nExit codes: 0 ").unwrap();
         // Lines end where the terminal does.
         let codes = codes.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(codes.contains("; 1 "), "{verb}: {codes}");
         assert!(codes.ends_with("; 2 wrong usage."), "{verb}: {codes}");
     }
-    for part in [
-        "MARKWAY_SHM_DIR",
-        "Examples:",
-        "Exit codes: 0 done; 1 failed",
-    ] {
+    for part in ["MARKWAY_SHM_DIR", "Examples:", "Exit codes: 0 done; 1 failed"] {
         assert!(help.contains(part), "{part}");
     }
 }
@@ -57,18 +50,12 @@ fn there_is_a_man_page_per_verb() {
     expected.push("shm-tool.1".into());
     expected.sort();
     assert_eq!(pages.names(), expected);
-    assert_eq!(
-        room.ok("man"),
-        fs::read_to_string(pages.path("shm-tool.1")).unwrap()
-    );
+    assert_eq!(room.ok("man"), fs::read_to_string(pages.path("shm-tool.1")).unwrap());
     let init = fs::read_to_string(pages.path("shm-tool-init.1")).unwrap();
     assert!(init.contains(".SH NAME\nshm\\-tool\\-init \\- Make a table"));
 
     let error = room.fails("man --dir /nowhere/at/all");
-    assert_eq!(
-        error,
-        "write man pages to /nowhere/at/all: No such file or directory (os error 2)"
-    );
+    assert_eq!(error, "write man pages to /nowhere/at/all: No such file or directory (os error 2)");
 }
 
 #[test]

@@ -65,11 +65,7 @@ fn writers_and_those_that_replace_the_table_lose_nothing() {
 fn a_killed_init_leaves_the_table_and_the_next_one_cleans_up() {
     let room = Room::with(&["init", "activate 1 2 3 4 5 6 7 8"]);
     let before = std::fs::read(room.path("markway")).unwrap();
-    let mut killed = room
-        .command("init --keep --m 4000037")
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut killed = room.command("init --keep --m 4000037").stdout(Stdio::null()).spawn().unwrap();
     let entries = || std::fs::read_dir(room.dir()).unwrap().count();
     wait_until("init stages a file", || entries() == 2);
     killed.kill().unwrap();

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::hash::Seed;
-use crate::key::SctpHash;
+use crate::key::KeyModes;
 
 /// Fewest slots of a table.
 pub const MIN_SLOTS: u32 = 3;
@@ -23,8 +23,8 @@ pub struct Config {
     pub own_mark: u32,
     /// Initial value of the hash.
     pub seed: Seed,
-    /// Which part of an SCTP packet is hashed.
-    pub sctp_hash: SctpHash,
+    /// How keys are made.
+    pub modes: KeyModes,
 }
 
 impl Default for Config {
@@ -34,7 +34,7 @@ impl Default for Config {
             targets: 32,
             own_mark: 0,
             seed: Seed::default(),
-            sctp_hash: SctpHash::default(),
+            modes: KeyModes::default(),
         }
     }
 }
@@ -92,10 +92,7 @@ fn is_prime(number: u32) -> bool {
     let divides = |divisor: u32| number.is_multiple_of(divisor);
     number >= 2
         && (number < 4 || !divides(2))
-        && !(3..)
-            .step_by(2)
-            .take_while(|&d| d <= number / d)
-            .any(divides)
+        && !(3..).step_by(2).take_while(|&d| d <= number / d).any(divides)
 }
 
 #[cfg(test)]
@@ -124,14 +121,7 @@ mod tests {
 
     #[test]
     fn impossible_dimensions_are_named() {
-        let check = |slots, targets| {
-            Config {
-                slots,
-                targets,
-                ..Config::default()
-            }
-            .check()
-        };
+        let check = |slots, targets| Config { slots, targets, ..Config::default() }.check();
         assert_eq!(check(997, 32), Ok(()));
         assert_eq!(check(1_000_003, 1000), Ok(()));
         assert_eq!(check(2, 1), Err(ConfigError::Slots(2)));
@@ -140,10 +130,7 @@ mod tests {
         assert_eq!(check(997, 0), Err(ConfigError::Targets(0)));
         assert_eq!(
             check(31, 32),
-            Err(ConfigError::MoreTargetsThanSlots {
-                targets: 32,
-                slots: 31
-            })
+            Err(ConfigError::MoreTargetsThanSlots { targets: 32, slots: 31 })
         );
     }
 }

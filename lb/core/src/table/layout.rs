@@ -15,7 +15,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use super::{Config, Generation, TableError};
 use crate::hash::{HASH_VERSION, Seed};
-use crate::key::SctpHash;
+use crate::key::{Affinity, EncapPorts, KeyModes, SctpHash};
 
 /// The version of this layout. It moves with every change of a word's place or meaning.
 pub const LAYOUT_VERSION: u64 = 1;
@@ -35,7 +35,9 @@ const OWN_MARK: usize = 5;
 const SEED: usize = 6;
 const HASH: usize = 7;
 const SCTP_HASH: usize = 8;
-const CHECK: usize = 9;
+const AFFINITY: usize = 9;
+const SCTP_ENCAP: usize = 10;
+const CHECK: usize = 11;
 /// The one word that changes.
 pub(super) const GENERATION: usize = 16;
 
@@ -59,12 +61,7 @@ impl BodyWords {
         const PAGE_WORDS: usize = 1024;
         let (fingerprint, targets, slots) = (2, config.targets as usize * 2, config.slots as usize);
         let buffer = (fingerprint + targets + slots).next_multiple_of(PAGE_WORDS);
-        BodyWords {
-            fingerprint,
-            targets,
-            slots,
-            buffer,
-        }
+        BodyWords { fingerprint, targets, slots, buffer }
     }
 }
 
@@ -84,10 +81,7 @@ pub fn header_of(config: &Config, generation: Generation) -> [u64; HEADER_WORDS]
     header[OWN_MARK] = u64::from(config.own_mark);
     header[SEED] = u64::from(config.seed.0);
     header[HASH] = HASH_VERSION;
-    header[SCTP_HASH] = match config.sctp_hash {
-        SctpHash::Ports => 0,
-        SctpHash::Tuple => 1,
-    };
+    [header[SCTP_HASH], header[AFFINITY], header[SCTP_ENCAP]] = mode_words(&config.modes);
     header[CHECK] = check_word(&header);
     header[GENERATION] = generation.0;
     header
@@ -109,14 +103,10 @@ pub(super) fn checked_config(
         return Err(TableError::NotATable);
     }
     if words[VERSION] != LAYOUT_VERSION {
-        return Err(TableError::OtherLayout {
-            found: words[VERSION],
-        });
+        return Err(TableError::OtherLayout { found: words[VERSION] });
     }
     if words[CHECK] != check_word(&words) {
-        return Err(TableError::Damaged(
-            "the header does not match its check word",
-        ));
+        return Err(TableError::Damaged("the header does not match its check word"));
     }
     if words[HASH] != HASH_VERSION {
         return Err(TableError::Damaged("unknown hash version"));
@@ -129,21 +119,40 @@ pub(super) fn checked_config(
         targets: number(TARGETS)?,
         own_mark: number(OWN_MARK)?,
         seed: Seed(number(SEED)?),
-        sctp_hash: match words[SCTP_HASH] {
-            0 => SctpHash::Ports,
-            1 => SctpHash::Tuple,
-            _ => return Err(TableError::Damaged("unknown SCTP hash mode")),
-        },
+        modes: modes_of([words[SCTP_HASH], words[AFFINITY], words[SCTP_ENCAP]])
+            .ok_or(TableError::Damaged("unknown key modes"))?,
     };
     if config.check().is_err() {
         return Err(TableError::Damaged("impossible dimensions"));
     }
     if words[FILE_LEN] != mapped_len as u64 || mapped_len != file_len(&config) {
-        return Err(TableError::Damaged(
-            "the length of the file does not match its dimensions",
-        ));
+        return Err(TableError::Damaged("the length of the file does not match its dimensions"));
     }
     Ok(config)
+}
+
+/// The modes as words, for the header and for the fingerprint.
+pub(super) fn mode_words(modes: &KeyModes) -> [u64; 3] {
+    let sctp_hash = match modes.sctp_hash {
+        SctpHash::Ports => 0,
+        SctpHash::Tuple => 1,
+    };
+    let affinity = match modes.affinity {
+        Affinity::Flow => 0,
+        Affinity::Client => 1,
+    };
+    let EncapPorts([first, second]) = modes.sctp_encap;
+    [sctp_hash, affinity, (u64::from(second) << 16) | u64::from(first)]
+}
+
+fn modes_of([sctp_hash, affinity, sctp_encap]: [u64; 3]) -> Option<KeyModes> {
+    let ports = u32::try_from(sctp_encap).ok()?;
+    let modes = KeyModes {
+        sctp_hash: if sctp_hash == 0 { SctpHash::Ports } else { SctpHash::Tuple },
+        affinity: if affinity == 0 { Affinity::Flow } else { Affinity::Client },
+        sctp_encap: EncapPorts([(ports & 0xffff) as u16, (ports >> 16) as u16]),
+    };
+    (mode_words(&modes) == [sctp_hash, affinity, sctp_encap]).then_some(modes)
 }
 
 /// Length in bytes of what is mapped.

@@ -85,16 +85,12 @@ impl<'m> Table<'m> {
         let file_len = layout::mapped_len(header, body);
         let config = layout::checked_config(header, file_len)?;
         let words = BodyWords::of(&config);
-        let generation = header
-            .get(layout::GENERATION)
-            .ok_or(TableError::NotATable)?;
+        let generation = header.get(layout::GENERATION).ok_or(TableError::NotATable)?;
         let buffer = |number| Buffer::within(body, words, number);
         match (buffer(0), buffer(1)) {
-            (Some(first), Some(second)) => Ok(Table {
-                config,
-                generation,
-                buffers: [first, second],
-            }),
+            (Some(first), Some(second)) => {
+                Ok(Table { config, generation, buffers: [first, second] })
+            }
             _ => Err(TableError::Damaged("the file ends inside a buffer")),
         }
     }
@@ -160,18 +156,11 @@ impl<'m> Buffer<'m> {
         let buffer = body.get(number * words.buffer..)?.get(..words.buffer)?;
         let (fingerprint, rest) = buffer.split_at_checked(words.fingerprint)?;
         let (targets, rest) = rest.split_at_checked(words.targets)?;
-        Some(Buffer {
-            fingerprint,
-            targets,
-            slots: rest.get(..words.slots)?,
-        })
+        Some(Buffer { fingerprint, targets, slots: rest.get(..words.slots)? })
     }
 
     fn fill(&self, targets: &Targets, slots: &[u32], fingerprint: Fingerprint) {
-        let halves = [
-            (fingerprint.0 & 0xffff_ffff) as u32,
-            (fingerprint.0 >> 32) as u32,
-        ];
+        let halves = [(fingerprint.0 & 0xffff_ffff) as u32, (fingerprint.0 >> 32) as u32];
         for (word, half) in self.fingerprint.iter().zip(halves) {
             word.store(half, Relaxed);
         }
@@ -209,19 +198,10 @@ impl RawCopy {
     fn check(self, config: Config, generation: Generation) -> Result<Snapshot, TableError> {
         let place = |pair: &[u32]| match (Mark::new(pair[0]), u16::try_from(pair[1])) {
             _ if pair[1] == NO_TARGET => Ok(None),
-            (Some(mark), Ok(weight)) => Ok(Some(Target {
-                mark,
-                weight: Weight(weight),
-            })),
-            _ => Err(TableError::Damaged(
-                "a target has an impossible mark or weight",
-            )),
+            (Some(mark), Ok(weight)) => Ok(Some(Target { mark, weight: Weight(weight) })),
+            _ => Err(TableError::Damaged("a target has an impossible mark or weight")),
         };
-        let places = self
-            .targets
-            .chunks_exact(2)
-            .map(place)
-            .collect::<Result<_, _>>()?;
+        let places = self.targets.chunks_exact(2).map(place).collect::<Result<_, _>>()?;
         let targets = Targets::from_places(places)
             .ok_or(TableError::Damaged("two targets have the same mark"))?;
         let fingerprint = Fingerprint::of(&config, &self.slots);
@@ -229,17 +209,9 @@ impl RawCopy {
             return Err(TableError::Damaged("the fingerprint is missing"));
         };
         if fingerprint.0 != (u64::from(high) << 32 | u64::from(low)) {
-            return Err(TableError::Damaged(
-                "the slots do not match the fingerprint",
-            ));
+            return Err(TableError::Damaged("the slots do not match the fingerprint"));
         }
-        Ok(Snapshot {
-            config,
-            generation,
-            fingerprint,
-            targets,
-            slots: self.slots,
-        })
+        Ok(Snapshot { config, generation, fingerprint, targets, slots: self.slots })
     }
 }
 

@@ -3,9 +3,9 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::layout::mode_words;
 use super::{Config, Generation};
 use crate::hash::HASH_VERSION;
-use crate::key::SctpHash;
 use crate::target::{Mark, Target, Targets};
 
 /// 64 bits over all that decides a packet: two routers with equal fingerprints decide alike.
@@ -31,23 +31,11 @@ pub struct Snapshot {
 impl Fingerprint {
     /// The fingerprint of slots under a configuration.
     pub fn of(config: &Config, slots: &[u32]) -> Self {
-        let Config {
-            slots: count,
-            targets: _,
-            own_mark: _,
-            seed,
-            sctp_hash,
-        } = *config;
-        let sctp_hash = match sctp_hash {
-            SctpHash::Ports => 0,
-            SctpHash::Tuple => 1,
-        };
-        let deciding = [HASH_VERSION, u64::from(count), u64::from(seed.0), sctp_hash];
-        Fingerprint(digest(
-            deciding
-                .into_iter()
-                .chain(slots.iter().map(|&slot| u64::from(slot))),
-        ))
+        let Config { slots: count, targets: _, own_mark: _, seed, modes } = *config;
+        let [sctp_hash, affinity, sctp_encap] = mode_words(&modes);
+        let deciding =
+            [HASH_VERSION, u64::from(count), u64::from(seed.0), sctp_hash, affinity, sctp_encap];
+        Fingerprint(digest(deciding.into_iter().chain(slots.iter().map(|&slot| u64::from(slot)))))
     }
 }
 
@@ -80,11 +68,7 @@ impl Snapshot {
             let above = sorted.partition_point(|&slot| slot <= mark.get());
             u32::try_from(above - below).unwrap_or(u32::MAX)
         };
-        let total: f64 = self
-            .targets
-            .iter()
-            .map(|(_, target)| f64::from(target.weight.0))
-            .sum();
+        let total: f64 = self.targets.iter().map(|(_, target)| f64::from(target.weight.0)).sum();
         self.targets
             .iter()
             .map(|(index, target)| Share {

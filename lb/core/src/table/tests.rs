@@ -1,6 +1,6 @@
 use super::*;
 use crate::hash::Seed;
-use crate::key::SctpHash;
+use crate::key::{Affinity, EncapPorts, KeyModes, SctpHash};
 use alloc::string::ToString;
 use proptest::prelude::*;
 
@@ -14,10 +14,7 @@ impl Memory {
     fn new(config: &Config) -> Self {
         let header = header_of(config, Generation(0)).map(AtomicU64::new);
         let body_words = (file_len(config) - HEADER_LEN) / 4;
-        Memory {
-            header: header.into(),
-            body: (0..body_words).map(|_| AtomicU32::new(0)).collect(),
-        }
+        Memory { header: header.into(), body: (0..body_words).map(|_| AtomicU32::new(0)).collect() }
     }
 
     fn table(&self) -> Table<'_> {
@@ -26,11 +23,7 @@ impl Memory {
 }
 
 fn small() -> Config {
-    Config {
-        slots: 101,
-        targets: 4,
-        ..Config::default()
-    }
+    Config { slots: 101, targets: 4, ..Config::default() }
 }
 
 fn mark(number: u32) -> Mark {
@@ -40,9 +33,7 @@ fn mark(number: u32) -> Mark {
 fn targets(capacity: u32, marks: &[(u32, u16)]) -> Targets {
     let mut targets = Targets::new(capacity);
     for &(number, weight) in marks {
-        targets
-            .activate(mark(number), Some(Weight(weight)), None)
-            .unwrap();
+        targets.activate(mark(number), Some(Weight(weight)), None).unwrap();
     }
     targets
 }
@@ -52,7 +43,11 @@ fn what_is_published_is_read() {
     let config = Config {
         own_mark: 9,
         seed: Seed(7),
-        sctp_hash: SctpHash::Tuple,
+        modes: KeyModes {
+            sctp_hash: SctpHash::Tuple,
+            affinity: Affinity::Client,
+            sctp_encap: EncapPorts([9899, 0xffff]),
+        },
         ..small()
     };
     let memory = Memory::new(&config);
@@ -107,70 +102,22 @@ fn the_fingerprint_covers_what_decides_and_nothing_else() {
         memory.table().snapshot().unwrap().fingerprint
     };
     let base = of(small(), &[(1, 1), (2, 2)]);
-    assert_eq!(
-        base,
-        of(small(), &[(2, 4), (1, 2)]),
-        "order and common factors"
-    );
-    assert_eq!(
-        base,
-        of(small(), &[(9, 0), (1, 1), (2, 2)]),
-        "targets without weight"
-    );
-    assert_eq!(
-        base,
-        of(
-            Config {
-                own_mark: 3,
-                ..small()
-            },
-            &[(1, 1), (2, 2)]
-        ),
-        "own mark"
-    );
-    assert_eq!(
-        base,
-        of(
-            Config {
-                targets: 9,
-                ..small()
-            },
-            &[(1, 1), (2, 2)]
-        ),
-        "capacity"
-    );
+    assert_eq!(base, of(small(), &[(2, 4), (1, 2)]), "order and common factors");
+    assert_eq!(base, of(small(), &[(9, 0), (1, 1), (2, 2)]), "targets without weight");
+    assert_eq!(base, of(Config { own_mark: 3, ..small() }, &[(1, 1), (2, 2)]), "own mark");
+    assert_eq!(base, of(Config { targets: 9, ..small() }, &[(1, 1), (2, 2)]), "capacity");
     assert_ne!(base, of(small(), &[(1, 1), (2, 1)]));
     assert_ne!(base, of(small(), &[(1, 1), (3, 2)]));
-    assert_ne!(
-        base,
-        of(
-            Config {
-                slots: 103,
-                ..small()
-            },
-            &[(1, 1), (2, 2)]
-        )
-    );
-    assert_ne!(
-        base,
-        of(
-            Config {
-                seed: Seed(1),
-                ..small()
-            },
-            &[(1, 1), (2, 2)]
-        )
-    );
-    assert_ne!(
-        base,
-        of(
-            Config {
-                sctp_hash: SctpHash::Tuple,
-                ..small()
-            },
-            &[(1, 1), (2, 2)]
-        )
-    );
+    assert_ne!(base, of(Config { slots: 103, ..small() }, &[(1, 1), (2, 2)]));
+    assert_ne!(base, of(Config { seed: Seed(1), ..small() }, &[(1, 1), (2, 2)]));
+    for modes in [
+        KeyModes { sctp_hash: SctpHash::Tuple, ..KeyModes::default() },
+        KeyModes { affinity: Affinity::Client, ..KeyModes::default() },
+        KeyModes { sctp_encap: EncapPorts([9899, 0]), ..KeyModes::default() },
+        KeyModes { sctp_encap: EncapPorts([0, 9899]), ..KeyModes::default() },
+    ] {
+        assert_ne!(base, of(Config { modes, ..small() }, &[(1, 1), (2, 2)]), "{modes:?}");
+    }
     assert_eq!(base.to_string().len(), "0x0123456789abcdef".len());
 }
 
@@ -178,37 +125,24 @@ fn the_fingerprint_covers_what_decides_and_nothing_else() {
 fn other_files_and_other_versions_are_told_apart() {
     let memory = Memory::new(&small());
     assert_eq!(Table::view(&[], &[]).unwrap_err(), TableError::NotATable);
-    assert_eq!(
-        Table::view(&memory.header[..9], &[]).unwrap_err(),
-        TableError::NotATable
-    );
+    assert_eq!(Table::view(&memory.header[..9], &[]).unwrap_err(), TableError::NotATable);
     memory.header[0].fetch_xor(1, Relaxed);
-    assert_eq!(
-        Table::view(&memory.header, &memory.body).unwrap_err(),
-        TableError::NotATable
-    );
+    assert_eq!(Table::view(&memory.header, &memory.body).unwrap_err(), TableError::NotATable);
     memory.header[0].fetch_xor(1, Relaxed);
     memory.header[1].store(77, Relaxed);
     let error = Table::view(&memory.header, &memory.body).unwrap_err();
     assert_eq!(error, TableError::OtherLayout { found: 77 });
-    assert!(
-        error
-            .to_string()
-            .starts_with("layout version 77, this program reads version 1")
-    );
+    assert!(error.to_string().starts_with("layout version 77, this program reads version 1"));
 }
 
 /// Every bit of the header that has a meaning is guarded.
 #[test]
 fn every_damaged_header_word_is_noticed() {
     let memory = Memory::new(&small());
-    for word in 0..10 {
+    for word in 0..12 {
         for bit in 0..64 {
             memory.header[word].fetch_xor(1 << bit, Relaxed);
-            assert!(
-                Table::view(&memory.header, &memory.body).is_err(),
-                "word {word} bit {bit}"
-            );
+            assert!(Table::view(&memory.header, &memory.body).is_err(), "word {word} bit {bit}");
             memory.header[word].fetch_xor(1 << bit, Relaxed);
         }
     }
@@ -237,10 +171,7 @@ fn a_damaged_body_is_noticed_by_a_snapshot() {
             continue; // a target's words are believed if they are possible
         }
         memory.body[word].fetch_xor(4, Relaxed);
-        assert!(
-            matches!(memory.table().snapshot(), Err(TableError::Damaged(_))),
-            "word {word}"
-        );
+        assert!(matches!(memory.table().snapshot(), Err(TableError::Damaged(_))), "word {word}");
         memory.body[word].fetch_xor(4, Relaxed);
     }
     let second_mark = words.buffer + words.fingerprint + 2;
@@ -252,26 +183,19 @@ fn a_damaged_body_is_noticed_by_a_snapshot() {
     memory.body[second_mark + 1].store(70_000, Relaxed);
     assert_eq!(
         memory.table().snapshot(),
-        Err(TableError::Damaged(
-            "a target has an impossible mark or weight"
-        ))
+        Err(TableError::Damaged("a target has an impossible mark or weight"))
     );
 }
 
 #[test]
 fn a_reader_of_everything_never_sees_a_mixture() {
-    let config = Config {
-        slots: 997,
-        ..small()
-    };
+    let config = Config { slots: 997, ..small() };
     let memory = Memory::new(&config);
     memory.table().publish(&targets(4, &[(1, 1)]));
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             for round in 0..3000u32 {
-                memory
-                    .table()
-                    .publish(&targets(4, &[(round % 5, 1), (5 + round % 3, 1)]));
+                memory.table().publish(&targets(4, &[(round % 5, 1), (5 + round % 3, 1)]));
             }
         });
         let mut seen = 0;

@@ -14,6 +14,43 @@ pub enum Addresses<'a> {
     V6(&'a [u8; 32]),
 }
 
+/// [`Addresses`] that stand nowhere in a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnAddresses {
+    /// Four bytes each.
+    V4([u8; 8]),
+    /// Sixteen bytes each.
+    V6([u8; 32]),
+}
+
+impl Addresses<'_> {
+    /// The addresses of the packets in the other direction.
+    pub fn swapped(&self) -> OwnAddresses {
+        match *self {
+            Addresses::V4(both) => {
+                let mut both = *both;
+                both.rotate_left(4);
+                OwnAddresses::V4(both)
+            }
+            Addresses::V6(both) => {
+                let mut both = *both;
+                both.rotate_left(16);
+                OwnAddresses::V6(both)
+            }
+        }
+    }
+}
+
+impl OwnAddresses {
+    /// The same as a view.
+    pub fn view(&self) -> Addresses<'_> {
+        match self {
+            OwnAddresses::V4(both) => Addresses::V4(both),
+            OwnAddresses::V6(both) => Addresses::V6(both),
+        }
+    }
+}
+
 /// Which part of a datagram a fragment carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment {
@@ -53,12 +90,7 @@ impl fmt::Display for Addresses<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Addresses::V4([s0, s1, s2, s3, d @ ..]) => {
-                write!(
-                    f,
-                    "{} -> {}",
-                    Ipv4Addr::new(*s0, *s1, *s2, *s3),
-                    Ipv4Addr::from(*d)
-                )
+                write!(f, "{} -> {}", Ipv4Addr::new(*s0, *s1, *s2, *s3), Ipv4Addr::from(*d))
             }
             Addresses::V6(both) => {
                 let (source, destination) = both.split_at(16);
@@ -89,10 +121,7 @@ mod tests {
 
     #[test]
     fn addresses_are_shown_as_people_write_them() {
-        assert_eq!(
-            Addresses::V4(&[10, 0, 0, 1, 10, 0, 0, 2]).to_string(),
-            "10.0.0.1 -> 10.0.0.2"
-        );
+        assert_eq!(Addresses::V4(&[10, 0, 0, 1, 10, 0, 0, 2]).to_string(), "10.0.0.1 -> 10.0.0.2");
         let mut both = [0u8; 32];
         both[0] = 0x10;
         both[15] = 1;

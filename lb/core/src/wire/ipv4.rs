@@ -133,11 +133,7 @@ mod tests {
             (2, &[0x00, 0x00]), // no length, and no joined segments
         ] {
             let packet = with(offset, bytes);
-            assert_eq!(
-                ip::parse(Packet::whole(&packet)),
-                Err(WireError::Malformed),
-                "{bytes:x?}"
-            );
+            assert_eq!(ip::parse(Packet::whole(&packet)), Err(WireError::Malformed), "{bytes:x?}");
         }
         let packet = with(0, &[0x47]); // header of 28 bytes in a packet of 24
         assert_eq!(ip::parse(Packet::whole(&packet)), Err(WireError::Malformed));
@@ -152,32 +148,19 @@ mod tests {
 
     #[test]
     fn fragments_first_middle_last() {
-        for (flags_offset, offset, more) in [
-            ([0x20, 0x00], 0, true),
-            ([0x20, 0xb9], 1480, true),
-            ([0x00, 0xb9], 1480, false),
-        ] {
+        for (flags_offset, offset, more) in
+            [([0x20, 0x00], 0, true), ([0x20, 0xb9], 1480, true), ([0x00, 0xb9], 1480, false)]
+        {
             let packet = with(6, &flags_offset);
             let ip = ip::parse(Packet::whole(&packet)).unwrap();
-            assert_eq!(
-                ip.fragment,
-                Some(Fragment {
-                    id: 0x1234,
-                    offset,
-                    more
-                })
-            );
+            assert_eq!(ip.fragment, Some(Fragment { id: 0x1234, offset, more }));
         }
     }
 
     #[test]
     fn every_truncation_of_the_header_is_told() {
         for len in 1..20 {
-            assert_eq!(
-                ip::parse(Packet::whole(&PLAIN[..len])),
-                Err(WireError::Truncated),
-                "{len}"
-            );
+            assert_eq!(ip::parse(Packet::whole(&PLAIN[..len])), Err(WireError::Truncated), "{len}");
             let copied = Packet::copied(&PLAIN[..len], 24);
             assert_eq!(ip::parse(copied), Err(WireError::NotCopied), "{len}");
         }

@@ -42,17 +42,11 @@ pub fn parse(packet: Packet<'_>) -> Result<Ip<'_>, WireError> {
 /// Length that the header claims. It may be zero when Linux joined segments to more than 64 KiB or
 /// when a jumbo option (hop-by-hop, RFC 2675) holds it.
 fn packet_len(fixed: &[u8; HEADER_LEN], full_len: usize) -> usize {
-    let payload_len = u16::from_be_bytes([
-        fixed[field::PAYLOAD_LENGTH],
-        fixed[field::PAYLOAD_LENGTH + 1],
-    ]);
+    let payload_len =
+        u16::from_be_bytes([fixed[field::PAYLOAD_LENGTH], fixed[field::PAYLOAD_LENGTH + 1]]);
     let elsewhere = fixed[field::NEXT_HEADER] == protocol::HOP_BY_HOP
         || full_len > HEADER_LEN + usize::from(u16::MAX);
-    if payload_len == 0 && elsewhere {
-        full_len
-    } else {
-        HEADER_LEN + usize::from(payload_len)
-    }
+    if payload_len == 0 && elsewhere { full_len } else { HEADER_LEN + usize::from(payload_len) }
 }
 
 fn is_extension(next_header: u8) -> bool {
@@ -122,9 +116,7 @@ mod tests {
     fn no_extension_header() {
         let bytes = packet(protocol::UDP, &PORTS);
         let ip = ip::parse(Packet::whole(&bytes)).unwrap();
-        let Addresses::V6(both) = ip.addresses else {
-            panic!("not IPv6")
-        };
+        let Addresses::V6(both) = ip.addresses else { panic!("not IPv6") };
         assert_eq!((both[15], both[31]), (1, 2));
         assert_eq!(ip.protocol, protocol::UDP);
         assert_eq!(ip.payload, Packet::whole(&PORTS));
@@ -135,16 +127,10 @@ mod tests {
         let cases: [(u8, &[u8]); 7] = [
             (protocol::HOP_BY_HOP, &[17, 0, 1, 4, 0, 0, 0, 0]),
             (protocol::DESTINATION_OPTIONS, &[17, 0, 1, 4, 0, 0, 0, 0]),
-            (
-                protocol::DESTINATION_OPTIONS,
-                &[17, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-            ),
+            (protocol::DESTINATION_OPTIONS, &[17, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
             (protocol::ROUTING, &[17, 0, 0, 0, 0, 0, 0, 0]),
             (protocol::AUTHENTICATION, &[17, 0, 0, 0, 0, 0, 0, 1]),
-            (
-                protocol::AUTHENTICATION,
-                &[17, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2],
-            ),
+            (protocol::AUTHENTICATION, &[17, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2]),
             (protocol::FRAGMENT, &[17, 0xff, 0, 0, 0, 0, 0, 9]), // atomic; the second byte is reserved
         ];
         for (first, header) in cases {
@@ -168,10 +154,7 @@ mod tests {
         .concat();
         let bytes = packet(protocol::HOP_BY_HOP, &[&chain[..], &PORTS].concat());
         let ip = ip::parse(Packet::whole(&bytes)).unwrap();
-        assert_eq!(
-            (ip.protocol, ip.payload),
-            (protocol::TCP, Packet::whole(&PORTS))
-        );
+        assert_eq!((ip.protocol, ip.payload), (protocol::TCP, Packet::whole(&PORTS)));
     }
 
     #[test]
@@ -185,38 +168,15 @@ mod tests {
 
     #[test]
     fn fragments_first_and_later() {
-        let first = packet(
-            protocol::FRAGMENT,
-            &[17, 0, 0, 1, 0, 0, 0x12, 0x34, 0x0f, 0xa0, 0, 80],
-        );
+        let first = packet(protocol::FRAGMENT, &[17, 0, 0, 1, 0, 0, 0x12, 0x34, 0x0f, 0xa0, 0, 80]);
         let ip = ip::parse(Packet::whole(&first)).unwrap();
-        assert_eq!(
-            ip.fragment,
-            Some(Fragment {
-                id: 0x1234,
-                offset: 0,
-                more: true
-            })
-        );
-        assert_eq!(
-            (ip.protocol, ip.payload),
-            (protocol::UDP, Packet::whole(&PORTS))
-        );
+        assert_eq!(ip.fragment, Some(Fragment { id: 0x1234, offset: 0, more: true }));
+        assert_eq!((ip.protocol, ip.payload), (protocol::UDP, Packet::whole(&PORTS)));
 
         // A later part begins with data; a next header of hop-by-hop must not be walked.
-        let later = packet(
-            protocol::FRAGMENT,
-            &[0, 0, 0x05, 0xa8, 0, 0, 0x12, 0x34, 9, 9],
-        );
+        let later = packet(protocol::FRAGMENT, &[0, 0, 0x05, 0xa8, 0, 0, 0x12, 0x34, 9, 9]);
         let ip = ip::parse(Packet::whole(&later)).unwrap();
-        assert_eq!(
-            ip.fragment,
-            Some(Fragment {
-                id: 0x1234,
-                offset: 0x5a8,
-                more: false
-            })
-        );
+        assert_eq!(ip.fragment, Some(Fragment { id: 0x1234, offset: 0x5a8, more: false }));
         assert_eq!(ip.payload, Packet::whole(&[9, 9]));
     }
 
@@ -225,18 +185,8 @@ mod tests {
         let first = [[60u8, 0, 0, 1, 0, 0, 0, 7], [17, 0, 1, 4, 0, 0, 0, 0]].concat();
         let bytes = packet(protocol::FRAGMENT, &[&first[..], &PORTS].concat());
         let ip = ip::parse(Packet::whole(&bytes)).unwrap();
-        assert_eq!(
-            ip.fragment,
-            Some(Fragment {
-                id: 7,
-                offset: 0,
-                more: true
-            })
-        );
-        assert_eq!(
-            (ip.protocol, ip.payload),
-            (protocol::UDP, Packet::whole(&PORTS))
-        );
+        assert_eq!(ip.fragment, Some(Fragment { id: 7, offset: 0, more: true }));
+        assert_eq!((ip.protocol, ip.payload), (protocol::UDP, Packet::whole(&PORTS)));
     }
 
     #[test]
@@ -245,50 +195,32 @@ mod tests {
         let mut chain = one.repeat(MAX_EXTENSION_HEADERS);
         let last = chain.len() - 8;
         chain[last] = protocol::UDP;
-        let longest = packet(
-            protocol::DESTINATION_OPTIONS,
-            &[&chain[..], &PORTS].concat(),
-        );
-        assert_eq!(
-            ip::parse(Packet::whole(&longest)).unwrap().payload,
-            Packet::whole(&PORTS)
-        );
+        let longest = packet(protocol::DESTINATION_OPTIONS, &[&chain[..], &PORTS].concat());
+        assert_eq!(ip::parse(Packet::whole(&longest)).unwrap().payload, Packet::whole(&PORTS));
 
         let endless = packet(protocol::DESTINATION_OPTIONS, &one.repeat(8000));
-        assert_eq!(
-            ip::parse(Packet::whole(&endless)),
-            Err(WireError::ChainTooLong)
-        );
+        assert_eq!(ip::parse(Packet::whole(&endless)), Err(WireError::ChainTooLong));
     }
 
     #[test]
     fn link_padding_is_not_payload() {
         let mut bytes = packet(protocol::UDP, &PORTS);
         bytes.extend([0xee; 6]);
-        assert_eq!(
-            ip::parse(Packet::whole(&bytes)).unwrap().payload,
-            Packet::whole(&PORTS)
-        );
+        assert_eq!(ip::parse(Packet::whole(&bytes)).unwrap().payload, Packet::whole(&PORTS));
     }
 
     #[test]
     fn a_zero_length_means_none_unless_the_packet_is_a_jumbo() {
         let mut bytes = packet(protocol::UDP, &PORTS);
         bytes[4..6].copy_from_slice(&[0, 0]);
-        assert_eq!(
-            ip::parse(Packet::whole(&bytes)).unwrap().payload,
-            Packet::whole(&[])
-        );
+        assert_eq!(ip::parse(Packet::whole(&bytes)).unwrap().payload, Packet::whole(&[]));
         let joined = ip::parse(Packet::copied(&bytes, 100_000)).unwrap();
         assert_eq!(joined.payload.full_len(), 99_960);
 
         let jumbo = [&[6u8, 0, 0xc2, 4, 0, 1, 0x86, 0xa0][..], &PORTS].concat();
         let mut bytes = packet(protocol::HOP_BY_HOP, &jumbo);
         bytes[4..6].copy_from_slice(&[0, 0]);
-        assert_eq!(
-            ip::parse(Packet::whole(&bytes)).unwrap().payload,
-            Packet::whole(&PORTS)
-        );
+        assert_eq!(ip::parse(Packet::whole(&bytes)).unwrap().payload, Packet::whole(&PORTS));
     }
 
     #[test]
@@ -296,17 +228,10 @@ mod tests {
         let header = [17u8, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let bytes = packet(protocol::DESTINATION_OPTIONS, &header);
         for len in 1..bytes.len() {
-            assert_eq!(
-                ip::parse(Packet::whole(&bytes[..len])),
-                Err(WireError::Truncated),
-                "{len}"
-            );
+            assert_eq!(ip::parse(Packet::whole(&bytes[..len])), Err(WireError::Truncated), "{len}");
             let copied = Packet::copied(&bytes[..len], bytes.len());
             assert_eq!(ip::parse(copied), Err(WireError::NotCopied), "{len}");
         }
-        assert_eq!(
-            ip::parse(Packet::whole(&bytes)).unwrap().payload,
-            Packet::whole(&[])
-        );
+        assert_eq!(ip::parse(Packet::whole(&bytes)).unwrap().payload, Packet::whole(&[]));
     }
 }

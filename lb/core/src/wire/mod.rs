@@ -62,18 +62,12 @@ pub struct Packet<'a> {
 impl<'a> Packet<'a> {
     /// A packet of which every byte is at hand.
     pub fn whole(bytes: &'a [u8]) -> Self {
-        Packet {
-            bytes,
-            full_len: bytes.len(),
-        }
+        Packet { bytes, full_len: bytes.len() }
     }
 
     /// A packet of `full_len` bytes of which the first `bytes.len()` were copied.
     pub fn copied(bytes: &'a [u8], full_len: usize) -> Self {
-        Packet {
-            bytes,
-            full_len: full_len.max(bytes.len()),
-        }
+        Packet { bytes, full_len: full_len.max(bytes.len()) }
     }
 
     /// The bytes at hand.
@@ -99,10 +93,7 @@ impl<'a> Packet<'a> {
     #[inline]
     pub fn after(&self, offset: usize) -> Result<Packet<'a>, WireError> {
         match self.bytes.get(offset..) {
-            Some(bytes) => Ok(Packet {
-                bytes,
-                full_len: self.full_len - offset,
-            }),
+            Some(bytes) => Ok(Packet { bytes, full_len: self.full_len - offset }),
             None => Err(self.missing(offset, 0)),
         }
     }

@@ -95,10 +95,7 @@ fn whole_file(kind: libc::c_int) -> libc::flock {
 
 /// Whether the path still names this file.
 pub(super) fn names(path: &Path, file: &File) -> io::Result<bool> {
-    let (opened, named) = (
-        file.metadata()?,
-        none_if_missing(fs::symlink_metadata(path))?,
-    );
+    let (opened, named) = (file.metadata()?, none_if_missing(fs::symlink_metadata(path))?);
     Ok(named.is_some_and(|named| named.dev() == opened.dev() && named.ino() == opened.ino()))
 }
 
@@ -126,11 +123,7 @@ impl Staged {
             };
             // Until it was locked it looked like a leftover.
             if try_lock(&file)? && names(&staged, &file)? {
-                let staged = Staged {
-                    file,
-                    staged,
-                    path: path.into(),
-                };
+                let staged = Staged { file, staged, path: path.into() };
                 reserve(&staged.file, len)?;
                 return Ok(staged);
             }
@@ -177,10 +170,7 @@ fn staged_path(path: &Path, number: u32) -> PathBuf {
 }
 
 fn staged_prefix(path: &Path) -> String {
-    format!(
-        ".{}.",
-        path.file_name().unwrap_or_default().to_string_lossy()
-    )
+    format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy())
 }
 
 /// Removes what processes left that died while they made a file for this path: nobody has its lock.
@@ -189,9 +179,7 @@ fn remove_leftovers(path: &Path) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     for entry in fs::read_dir(folder)?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let number = name
-            .strip_prefix(&prefix)
-            .and_then(|rest| rest.strip_suffix(NEW_SUFFIX));
+        let number = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(NEW_SUFFIX));
         if number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit())) {
             remove_unlocked(&entry.path());
         }

@@ -83,11 +83,7 @@ impl FromStr for Name {
             && text.chars().all(legal)
             && !text.starts_with('.')
             && !text.ends_with(STATS_SUFFIX);
-        if name {
-            Ok(Name(text.into()))
-        } else {
-            Err(NameError(text.into()))
-        }
+        if name { Ok(Name(text.into())) } else { Err(NameError(text.into())) }
     }
 }
 
@@ -103,8 +99,7 @@ impl fmt::Display for Name {
 pub struct ShmError {
     operation: &'static str,
     object: String,
-    /// Why.
-    #[source]
+    /// Why. It is part of the text, so it is not given as a source once more.
     pub cause: Cause,
 }
 
@@ -153,11 +148,7 @@ pub enum Cause {
 /// Adds what failed and on what.
 fn doing(operation: &'static str, object: impl fmt::Display) -> impl FnOnce(Cause) -> ShmError {
     let object = object.to_string();
-    move |cause| ShmError {
-        operation,
-        object,
-        cause,
-    }
+    move |cause| ShmError { operation, object, cause }
 }
 
 #[cfg(test)]
@@ -170,9 +161,8 @@ mod tests {
             assert_eq!(good.parse::<Name>().unwrap().to_string(), good);
         }
         let long = "x".repeat(201);
-        for bad in [
-            "", ".", "..", ".hidden", "a/b", "../a", "a b", "é", "x.stats", "a\0b", &long,
-        ] {
+        for bad in ["", ".", "..", ".hidden", "a/b", "../a", "a b", "é", "x.stats", "a\0b", &long]
+        {
             assert!(bad.parse::<Name>().is_err(), "{bad:?}");
         }
     }

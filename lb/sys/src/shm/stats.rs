@@ -55,9 +55,7 @@ fn create(path: &Path, table: &Name, queues: &[u16]) -> Result<StatsWriter, Caus
         let old = match lock_named(path, Duration::ZERO) {
             Ok(old) => old,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let pid = StatsFile::open_path(path)
-                    .map(|stats| stats.pid())
-                    .unwrap_or_default();
+                let pid = StatsFile::open_path(path).map(|stats| stats.pid()).unwrap_or_default();
                 return Err(Cause::InUse(pid));
             }
             Err(error) => return Err(error.into()),
@@ -74,18 +72,13 @@ fn create(path: &Path, table: &Name, queues: &[u16]) -> Result<StatsWriter, Caus
         };
         if placed {
             // The clone shares the lock, which goes with the last of the two.
-            return Ok(StatsWriter {
-                mapping,
-                _locked: staged.file.try_clone()?,
-            });
+            return Ok(StatsWriter { mapping, _locked: staged.file.try_clone()? });
         }
     }
 }
 
 fn fill_header(words: &[AtomicU64], table: &Name, rows: usize) {
-    let started = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let name = table.to_string();
     for (at, word) in [
         (MAGIC, MAGIC_WORD),
@@ -128,10 +121,7 @@ impl StatsFile {
         if !metadata.is_file() || metadata.len() < (HEADER_WORDS * size_of::<u64>()) as u64 {
             return Err(Cause::Stats("the file does not hold counters"));
         }
-        let stats = StatsFile {
-            mapping: Mapping::read_only(&file)?,
-            file,
-        };
+        let stats = StatsFile { mapping: Mapping::read_only(&file)?, file };
         if stats.word(MAGIC) != MAGIC_WORD {
             return Err(Cause::Stats("the file does not hold counters"));
         }
@@ -142,9 +132,7 @@ impl StatsFile {
         }
         let rows = rows(&stats.mapping).len();
         if stats.word(ROWS) != rows as u64 || rows > MAX_ROWS {
-            return Err(Cause::Stats(
-                "damaged: the length of the file does not match its header",
-            ));
+            return Err(Cause::Stats("damaged: the length of the file does not match its header"));
         }
         Ok(stats)
     }
@@ -162,10 +150,8 @@ impl StatsFile {
     /// The table that it serves.
     pub fn table(&self) -> String {
         let len = usize::try_from(self.word(TABLE_LEN)).unwrap_or(0);
-        let bytes: Vec<u8> = (TABLE..HEADER_WORDS)
-            .flat_map(|at| self.word(at).to_ne_bytes())
-            .take(len)
-            .collect();
+        let bytes: Vec<u8> =
+            (TABLE..HEADER_WORDS).flat_map(|at| self.word(at).to_ne_bytes()).take(len).collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
@@ -238,18 +224,8 @@ mod tests {
         drop(first);
         let _second = StatsWriter::create(&folder, &name("a"), &name("t"), &[1, 2]).unwrap();
         assert!(seen.is_replaced(&folder, &name("a")));
-        assert_eq!(
-            StatsFile::open(&folder, &name("a"))
-                .unwrap()
-                .queues()
-                .count(),
-            2
-        );
-        assert_eq!(
-            fs::read_dir(folder.path()).unwrap().count(),
-            1,
-            "nothing is left behind"
-        );
+        assert_eq!(StatsFile::open(&folder, &name("a")).unwrap().queues().count(), 2);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
     }
 
     #[test]
@@ -263,10 +239,7 @@ mod tests {
         let next = create().unwrap();
         assert!(watched.is_replaced(&folder, &name("a")));
         assert!(!watched.is_running());
-        assert!(
-            StatsFile::open(&folder, &name("a")).unwrap().is_running(),
-            "{next:?}"
-        );
+        assert!(StatsFile::open(&folder, &name("a")).unwrap().is_running(), "{next:?}");
     }
 
     #[test]
@@ -275,15 +248,10 @@ mod tests {
         let folder = Folder::new(folder.path());
         let open = |content: &[u8]| {
             fs::write(folder.stats(&name("a")), content).unwrap();
-            StatsFile::open(&folder, &name("a"))
-                .unwrap_err()
-                .to_string()
+            StatsFile::open(&folder, &name("a")).unwrap_err().to_string()
         };
         for content in [&[][..], &[0; 100], &[7; 512], &[0; 4096]] {
-            assert_eq!(
-                open(content),
-                "read counters of a: the file does not hold counters"
-            );
+            assert_eq!(open(content), "read counters of a: the file does not hold counters");
         }
         let mut other = [0u8; 1024];
         other[..8].copy_from_slice(b"MKWSTATS");
@@ -291,12 +259,7 @@ mod tests {
         other[8..16].copy_from_slice(&LAYOUT.to_ne_bytes());
         other[16] = 9;
         assert!(open(&other).contains("damaged"));
-        let error = StatsFile::open(&folder, &name("none"))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("no `lb` of this instance has run"),
-            "{error}"
-        );
+        let error = StatsFile::open(&folder, &name("none")).unwrap_err().to_string();
+        assert!(error.contains("no `lb` of this instance has run"), "{error}");
     }
 }

@@ -33,10 +33,7 @@ impl MappedTable {
                 .ok_or_else(|| Cause::MissingTable(name.clone()))?;
             let metadata = checked_metadata(&file)?;
             let mapping = Mapping::read_only(&file)?;
-            let mapped = MappedTable {
-                mapping,
-                identity: (metadata.dev(), metadata.ino()),
-            };
+            let mapped = MappedTable { mapping, identity: (metadata.dev(), metadata.ino()) };
             view(&mapped.mapping)?;
             Ok(mapped)
         };
@@ -77,11 +74,7 @@ impl TableWriter {
             let file =
                 lock_table(folder, name)?.ok_or_else(|| Cause::MissingTable(name.clone()))?;
             let mapping = writable(&file)?;
-            Ok(TableWriter {
-                name: name.clone(),
-                mapping,
-                _locked: file,
-            })
+            Ok(TableWriter { name: name.clone(), mapping, _locked: file })
         };
         lock().map_err(doing("change table", name))
     }
@@ -202,10 +195,7 @@ pub fn list(folder: &Folder) -> Result<Vec<Name>, ShmError> {
 fn is_table(folder: &Folder, name: &Name) -> bool {
     match MappedTable::open(folder, name) {
         Ok(_) => true,
-        Err(ShmError {
-            cause: Cause::Table(error),
-            ..
-        }) => error != TableError::NotATable,
+        Err(ShmError { cause: Cause::Table(error), .. }) => error != TableError::NotATable,
         Err(_) => false,
     }
 }
@@ -235,10 +225,7 @@ fn checked_metadata(file: &File) -> Result<fs::Metadata, Cause> {
 }
 
 fn view(mapping: &Mapping) -> Result<Table<'_>, TableError> {
-    Table::view(
-        mapping.words64(HEADER_LEN),
-        mapping.words32_after(HEADER_LEN),
-    )
+    Table::view(mapping.words64(HEADER_LEN), mapping.words32_after(HEADER_LEN))
 }
 
 fn old_snapshot(file: &File) -> Result<Snapshot, Cause> {
@@ -249,14 +236,8 @@ fn old_snapshot(file: &File) -> Result<Snapshot, Cause> {
 fn carried(old: &Snapshot, config: &Config) -> Result<Targets, Cause> {
     let mut targets = Targets::new(config.targets);
     for (index, target) in old.targets.iter() {
-        let no_room = Cause::NoRoom {
-            mark: target.mark,
-            index,
-            targets: config.targets,
-        };
-        targets
-            .activate(target.mark, Some(target.weight), Some(index))
-            .map_err(|_| no_room)?;
+        let no_room = Cause::NoRoom { mark: target.mark, index, targets: config.targets };
+        targets.activate(target.mark, Some(target.weight), Some(index)).map_err(|_| no_room)?;
     }
     Ok(targets)
 }
@@ -269,10 +250,8 @@ fn stage(
     targets: Option<Targets>,
 ) -> Result<Staged, Cause> {
     let staged = Staged::new(&folder.table(name), file_len(config))?;
-    let header: Vec<u8> = header_of(config, generation)
-        .iter()
-        .flat_map(|word| word.to_ne_bytes())
-        .collect();
+    let header: Vec<u8> =
+        header_of(config, generation).iter().flat_map(|word| word.to_ne_bytes()).collect();
     (&staged.file).write_all(&header)?;
     let mapping = Mapping::writable(&staged.file)?;
     view(&mapping)?.publish(&targets.unwrap_or_else(|| Targets::new(config.targets)));

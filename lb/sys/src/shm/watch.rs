@@ -26,11 +26,7 @@ impl FolderWatch {
         let mask = libc::IN_CLOSE_WRITE | libc::IN_MOVED_TO | libc::IN_DELETE | libc::IN_ONLYDIR;
         // SAFETY: `path` is a C string that lives through the call.
         let watch = unsafe { libc::inotify_add_watch(fd.as_raw_fd(), path.as_ptr(), mask) };
-        if watch < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(FolderWatch(fd))
-        }
+        if watch < 0 { Err(io::Error::last_os_error()) } else { Ok(FolderWatch(fd)) }
     }
 
     /// Takes all events that wait and says whether there were any. Whoever asks looks at the files

@@ -78,10 +78,8 @@ impl Stats {
             } else if before.is_some() && !self.format.json {
                 print("\n")?;
             }
-            let before_now = before.as_ref().map(|(then, report)| Before {
-                report,
-                elapsed: now - *then,
-            });
+            let before_now =
+                before.as_ref().map(|(then, report)| Before { report, elapsed: now - *then });
             self.print(&report, before_now.as_ref())?;
             before = Some((now, report));
 
@@ -112,10 +110,7 @@ fn successor(
     }
     match StatsFile::open(folder, instance) {
         Ok(next) => Ok(Some(next)),
-        Err(ShmError {
-            cause: Cause::MissingStats,
-            ..
-        }) => Ok(None),
+        Err(ShmError { cause: Cause::MissingStats, .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -134,7 +129,5 @@ fn is_over(end: &EndSignals, due: Instant) -> io::Result<bool> {
 fn interval(text: &str) -> Result<Duration, &'static str> {
     let seconds = text.parse().ok();
     let seconds = seconds.filter(|seconds: &f64| (0.1..=86_400.0).contains(seconds));
-    seconds
-        .map(Duration::from_secs_f64)
-        .ok_or("not a number of seconds from 0.1 to 86400")
+    seconds.map(Duration::from_secs_f64).ok_or("not a number of seconds from 0.1 to 86400")
 }

@@ -94,13 +94,7 @@ impl Report {
     }
 
     fn head(&self) -> String {
-        let Report {
-            instance,
-            table,
-            pid,
-            unreadable,
-            ..
-        } = self;
+        let Report { instance, table, pid, unreadable, .. } = self;
         let started = format_rfc3339_seconds(self.started);
         let state = match self.running {
             true => format!("lb is running: process {pid}, started {started}"),
@@ -170,26 +164,17 @@ impl Line {
     }
 
     fn count_if_any(label: &str, number: u64) -> Self {
-        Line {
-            is_worth_showing: number > 0,
-            ..Line::count(label, number)
-        }
+        Line { is_worth_showing: number > 0, ..Line::count(label, number) }
     }
 
     /// A title, or an empty line.
     fn title(label: &str) -> Self {
-        Line {
-            figure: Figure::None,
-            ..Line::count(label, 0)
-        }
+        Line { figure: Figure::None, ..Line::count(label, 0) }
     }
 
     /// A title over details that are shown only if their sum is not zero.
     fn title_if_any(label: &str, sum: u64) -> Self {
-        Line {
-            is_worth_showing: sum > 0,
-            ..Line::title(label)
-        }
+        Line { is_worth_showing: sum > 0, ..Line::title(label) }
     }
 }
 
@@ -208,10 +193,7 @@ fn lines(counts: &Counts) -> Vec<Line> {
         Line::title_if_any("received by class", received),
     ];
     lines.extend(counts.classes().map(detail));
-    lines.push(Line::title_if_any(
-        "dropped by reason",
-        counts.dropped_sum(),
-    ));
+    lines.push(Line::title_if_any("dropped by reason", counts.dropped_sum()));
     lines.extend(counts.dropped().map(detail));
     lines.extend([
         Line::title(""),

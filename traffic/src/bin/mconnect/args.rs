@@ -33,12 +33,7 @@ net.core.somaxconn there.",
             help: "Address to connect to or to listen on",
             slot: |args| &mut args.address,
         },
-        Flag {
-            name: "udp",
-            value: "",
-            help: "Use UDP",
-            slot: |args| &mut args.udp,
-        },
+        Flag { name: "udp", value: "", help: "Use UDP", slot: |args| &mut args.udp },
         Flag {
             name: "nconn",
             value: "N",
@@ -142,9 +137,7 @@ impl Args {
             udp: self.udp,
             connections: self.nconn,
             concurrent: self.maxconcurrent,
-            sources: self
-                .srccidr
-                .map(|subnet| SourceAddresses::new(subnet, self.seed())),
+            sources: self.srccidr.map(|subnet| SourceAddresses::new(subnet, self.seed())),
             keep: self.keep,
             timeout: self.timeout(),
         };
@@ -205,9 +198,7 @@ mod tests {
     #[test]
     fn a_seed_repeats_the_sources_and_its_absence_does_not() {
         let sources = |seed| {
-            let sources = settings(&["-srccidr", "::/0", "-seed", seed])
-                .sources
-                .unwrap();
+            let sources = settings(&["-srccidr", "::/0", "-seed", seed]).sources.unwrap();
             (0..4).map(|i| sources.address(i)).collect::<Vec<_>>()
         };
         assert_eq!(sources("7"), sources("7"));

@@ -293,10 +293,7 @@ impl<'a> Client<'a> {
             return EpollTimeout::ZERO;
         }
         let now = Instant::now();
-        let patience_end = self
-            .slot_holders
-            .front()
-            .map(|(since, _)| *since + SLOT_PATIENCE);
+        let patience_end = self.slot_holders.front().map(|(since, _)| *since + SLOT_PATIENCE);
         let next = patience_end.map_or(self.deadline, |end| end.min(self.deadline));
         // Waking up just before the time would only mean to wait again.
         let wait = next.saturating_duration_since(now) + Duration::from_millis(1);
@@ -338,11 +335,7 @@ impl Connection {
             }
             false => Stage::Connecting,
         };
-        Ok(Self {
-            socket,
-            stage,
-            has_slot: true,
-        })
+        Ok(Self { socket, stage, has_slot: true })
     }
 
     fn advance(&mut self, udp: bool) -> io::Result<Progress> {
@@ -357,9 +350,9 @@ impl Connection {
             Ok(0) if udp => Err(io::Error::other("an empty answer")),
             Ok(0) => Err(io::Error::other("closed by the server")),
             Ok(_) if self.stage == Stage::Held => Ok(Progress::Nothing),
-            Ok(length) => Ok(Progress::Answered(
-                String::from_utf8_lossy(&buffer[..length]).into_owned(),
-            )),
+            Ok(length) => {
+                Ok(Progress::Answered(String::from_utf8_lossy(&buffer[..length]).into_owned()))
+            }
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(Progress::Nothing),
                 _ => Err(error),

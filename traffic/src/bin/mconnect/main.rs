@@ -37,9 +37,7 @@ fn connect(settings: &client::Settings, format: report::Format) -> anyhow::Resul
     for (cause, count) in &report.causes {
         process::log(format_args!("mconnect: {cause} ({count} times)"));
     }
-    io::stdout()
-        .write_all(report.shown_as(format).as_bytes())
-        .context("write the report")?;
+    io::stdout().write_all(report.shown_as(format).as_bytes()).context("write the report")?;
     Ok(match report.has_failures() {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,

@@ -57,11 +57,8 @@ impl Report {
     }
 
     fn json(&self) -> Value {
-        let hosts: Map<String, Value> = self
-            .hosts
-            .iter()
-            .map(|(host, count)| (host.clone(), json!(count)))
-            .collect();
+        let hosts: Map<String, Value> =
+            self.hosts.iter().map(|(host, count)| (host.clone(), json!(count))).collect();
         json!({
             "hosts": hosts,
             "connects": self.connects,
@@ -138,18 +135,10 @@ mod tests {
 
     #[test]
     fn any_failure_counts() {
-        let clean = Report {
-            failed_connects: 0,
-            failed_reads: 0,
-            ..report()
-        };
+        let clean = Report { failed_connects: 0, failed_reads: 0, ..report() };
         assert!(!clean.has_failures());
         for (failed_connects, failed_reads) in [(1, 0), (0, 1)] {
-            let report = Report {
-                failed_connects,
-                failed_reads,
-                ..report()
-            };
+            let report = Report { failed_connects, failed_reads, ..report() };
             assert!(report.has_failures());
         }
     }

@@ -155,9 +155,7 @@ impl Server {
     fn pause_accepting(&mut self, error: &io::Error) {
         if !self.accept_failing {
             let open = self.connections.len();
-            process::log(format_args!(
-                "mconnect: accept: {error}; {open} connections are open"
-            ));
+            process::log(format_args!("mconnect: accept: {error}; {open} connections are open"));
             self.accept_failing = true;
         }
         if self.watch_listener(EpollFlags::empty()).is_ok() {
@@ -178,10 +176,7 @@ impl Server {
             return;
         };
         let token = self.next_token;
-        match self
-            .epoll
-            .add(&connection.stream, EpollEvent::new(interest, token))
-        {
+        match self.epoll.add(&connection.stream, EpollEvent::new(interest, token)) {
             Ok(()) => {
                 self.next_token += 1;
                 self.connections.insert(token, connection);
@@ -259,11 +254,7 @@ impl Connection {
 
 /// A TCP listener whose options every accepted connection inherits.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM.nonblocking(),
-        None,
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
@@ -283,10 +274,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 fn is_transient(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 #[cfg(test)]
@@ -327,9 +315,6 @@ mod tests {
             answered += usize::from(is_done && before > 0);
         }
         let answers = reader.join().unwrap().unwrap();
-        assert!(
-            answers == name.repeat(2).as_bytes(),
-            "the names are garbled"
-        );
+        assert!(answers == name.repeat(2).as_bytes(), "the names are garbled");
     }
 }

@@ -25,11 +25,7 @@ struct Room {
 impl Room {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Room {
-            folder: Folder::new(dir.path()),
-            dir,
-            name: name("t"),
-        }
+        Room { folder: Folder::new(dir.path()), dir, name: name("t") }
     }
 
     /// A room with a table that holds these marks, each with weight 2.
@@ -73,9 +69,8 @@ impl Room {
     /// Names of all files, hidden ones too.
     fn files(&self) -> Vec<String> {
         let entries = fs::read_dir(self.dir.path()).unwrap();
-        let mut files: Vec<String> = entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut files: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         files.sort();
         files
     }
@@ -97,11 +92,7 @@ fn name(text: &str) -> Name {
 }
 
 fn small() -> Config {
-    Config {
-        slots: 101,
-        targets: 4,
-        ..Config::default()
-    }
+    Config { slots: 101, targets: 4, ..Config::default() }
 }
 
 fn marks(snapshot: &Snapshot) -> Vec<(u32, u32)> {
@@ -195,17 +186,10 @@ fn init_over_targets_needs_a_word_and_generations_go_on() {
     );
     assert_eq!(room.bytes(), bytes);
 
-    let larger = Config {
-        slots: 997,
-        targets: 9,
-        ..small()
-    };
+    let larger = Config { slots: 997, targets: 9, ..small() };
     let kept = room.init(larger, Existing::Keep).unwrap();
     assert_eq!(kept.config, larger);
-    assert_eq!(
-        kept.targets.iter().collect::<Vec<_>>(),
-        before.targets.iter().collect::<Vec<_>>()
-    );
+    assert_eq!(kept.targets.iter().collect::<Vec<_>>(), before.targets.iter().collect::<Vec<_>>());
     assert!(kept.generation > before.generation);
 
     let dropped = room.init(small(), Existing::Drop).unwrap();
@@ -221,10 +205,7 @@ fn init_over_targets_needs_a_word_and_generations_go_on() {
 fn a_target_without_room_in_the_new_table_is_named() {
     let room = Room::with(&[7, 5, 6]);
     let bytes = room.bytes();
-    let smaller = Config {
-        targets: 2,
-        ..small()
-    };
+    let smaller = Config { targets: 2, ..small() };
     let error = room.init(smaller, Existing::Keep).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -236,21 +217,11 @@ fn a_target_without_room_in_the_new_table_is_named() {
 #[test]
 fn what_is_not_said_can_follow_the_table_that_is_kept() {
     let room = Room::new();
-    let own = Config {
-        own_mark: 9,
-        ..small()
-    };
-    let config_of = |old: Option<&Config>| Config {
-        slots: 103,
-        ..old.copied().unwrap_or(own)
-    };
+    let own = Config { own_mark: 9, ..small() };
+    let config_of = |old: Option<&Config>| Config { slots: 103, ..old.copied().unwrap_or(own) };
     let made = init_from(&room.folder, &room.name, Existing::Keep, config_of).unwrap();
     assert_eq!((made.config.own_mark, made.config.targets), (9, 4));
-    let other = Config {
-        targets: 7,
-        own_mark: 3,
-        ..own
-    };
+    let other = Config { targets: 7, own_mark: 3, ..own };
     room.init(other, Existing::Keep).unwrap();
     let kept = init_from(&room.folder, &room.name, Existing::Keep, config_of).unwrap();
     assert_eq!((kept.config.own_mark, kept.config.targets), (3, 7));
@@ -262,10 +233,7 @@ fn what_is_not_said_can_follow_the_table_that_is_kept() {
 fn impossible_dimensions_leave_everything_as_it_was() {
     let room = Room::with(&[7]);
     let bytes = room.bytes();
-    let composite = Config {
-        slots: 100,
-        ..small()
-    };
+    let composite = Config { slots: 100, ..small() };
     for existing in [Existing::Refuse, Existing::Keep, Existing::Drop] {
         let error = room.init(composite, existing).unwrap_err();
         assert_eq!(error.to_string(), "init table t: M = 100 is not prime");
@@ -318,10 +286,7 @@ fn of_many_inits_each_makes_a_whole_table() {
                 let (room, start) = (&room, &start);
                 scope.spawn(move || {
                     start.wait();
-                    let config = Config {
-                        own_mark: number,
-                        ..small()
-                    };
+                    let config = Config { own_mark: number, ..small() };
                     let made = room.init(config, Existing::Drop).unwrap();
                     assert_eq!(made.config, config);
                 });
@@ -363,18 +328,14 @@ fn a_writer_that_waited_takes_the_table_that_is_there_by_then() {
     let inode = fs::metadata(room.path()).unwrap().ino();
     let opened = || {
         let fds = fs::read_dir("/proc/self/fd").unwrap().flatten();
-        fds.filter(|fd| fs::metadata(fd.path()).is_ok_and(|file| file.ino() == inode))
-            .count()
+        fds.filter(|fd| fs::metadata(fd.path()).is_ok_and(|file| file.ino() == inode)).count()
     };
     let before = opened();
     thread::scope(|scope| {
         let waiting = scope.spawn(|| room.activate(&[8]));
         wait_until("a second writer opens the table", || opened() > before);
         // What `init` does under the lock.
-        let larger = Config {
-            slots: 997,
-            ..small()
-        };
+        let larger = Config { slots: 997, ..small() };
         let staged = stage(&room.folder, &room.name, &larger, Generation(40), None).unwrap();
         staged.replace().unwrap();
         drop(staged);
@@ -404,10 +365,7 @@ fn a_writer_that_waited_for_a_table_that_is_deleted_says_so() {
 #[test]
 fn no_change_of_concurrent_writers_is_lost() {
     let room = Room::new();
-    let config = Config {
-        targets: 80,
-        ..small()
-    };
+    let config = Config { targets: 80, ..small() };
     room.init(config, Existing::Refuse).unwrap();
     thread::scope(|scope| {
         for first in [100, 200, 300, 400] {
@@ -461,20 +419,14 @@ fn tables_are_listed_and_foreign_files_are_not() {
 
     let folder = room.folder.clone();
     let listed = in_time(move || list(&folder)).unwrap();
-    assert_eq!(
-        listed,
-        ["a", "b", "damaged", "older", "short"].map(name),
-        "in order"
-    );
+    assert_eq!(listed, ["a", "b", "damaged", "older", "short"].map(name), "in order");
 }
 
 #[test]
 fn a_folder_that_is_not_there_is_named() {
     let error = list(&Folder::new("/nowhere/at/all")).unwrap_err();
     assert!(
-        error
-            .to_string()
-            .starts_with("list tables in /nowhere/at/all: No such file"),
+        error.to_string().starts_with("list tables in /nowhere/at/all: No such file"),
         "{error}"
     );
 }
@@ -488,9 +440,7 @@ fn whatever_has_the_name_opening_it_ends() {
         (
             MappedTable::open(&folder, &table).unwrap_err().to_string(),
             TableWriter::lock(&folder, &table).unwrap_err().to_string(),
-            init(&folder, &table, small(), Existing::Drop)
-                .unwrap_err()
-                .to_string(),
+            init(&folder, &table, small(), Existing::Drop).unwrap_err().to_string(),
         )
     });
     assert_eq!(opened, "open table t: not a Markway table");

@@ -1,0 +1,305 @@
+//! The command line as it is written ([`Args`]) and what it means ([`Settings`]).
+
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use clap::Parser;
+use clap_complete::Shell;
+use lb_core::target::Mark;
+use lb_sys::privilege::User;
+use lb_sys::shm::{Folder, Name};
+use tracing::level_filters::LevelFilter;
+
+/// Takes packets from netfilter queues and sends them on with the fwmark of their target.
+///
+/// Which target a packet meets is decided by the table that `shm-tool` keeps. The rules that send
+/// packets to the queue, and the routes that lead a mark to its target, are yours to make; see the
+/// examples.
+#[derive(Debug, Parser)]
+#[command(version, after_long_help = EXAMPLES, max_term_width = 100)]
+pub struct Args {
+    /// The table to serve
+    #[arg(long, value_name = "NAME", default_value = "markway")]
+    shm: Name,
+
+    /// Name of this process for the counters; one `lb` each [default: the table's name]
+    #[arg(long, value_name = "NAME")]
+    instance: Option<Name>,
+
+    /// Queue, or first and last of several, each with a thread and a socket of its own
+    #[arg(long, value_name = "N|A:B", default_value = "2")]
+    queue: Queues,
+
+    /// Packets that the kernel keeps waiting in each queue
+    #[arg(long, value_name = "PACKETS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    queue_length: u32,
+
+    /// Receive buffer of each socket; a suffix k or M multiplies by 1024 or 1048576
+    #[arg(long, value_name = "BYTES", default_value = "8M")]
+    receive_buffer: Bytes,
+
+    /// Bytes of each packet that are looked at; 512 hold all headers that make sense
+    #[arg(long, value_name = "BYTES", default_value_t = 512, value_parser = clap::value_parser!(u32).range(64..=65535))]
+    copy_range: u32,
+
+    /// Bits of the fwmark that belong to Markway; the others of a packet stay as they are
+    #[arg(long, value_name = "MASK", default_value = "0xffffffff")]
+    mark_mask: Number,
+
+    /// Mark of packets while no target is active [default: such packets are dropped]
+    #[arg(long, value_name = "MARK")]
+    no_targets_mark: Option<Number>,
+
+    /// Let packets pass unmarked, instead of dropping them, when a queue is full
+    #[arg(long)]
+    fail_open: bool,
+
+    /// Once all is set up become this user (name, UID or UID:GID), keep CAP_NET_ADMIN alone, and
+    /// refuse system calls that a running lb does not need
+    #[arg(long, value_name = "USER")]
+    user: Option<User>,
+
+    /// What to log on stderr: off, error, warn, info, debug, trace
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log: LevelFilter,
+
+    /// Write a man page or the completions of a shell to stdout
+    #[arg(long, value_name = "man|SHELL", hide = true)]
+    pub print: Option<Print>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  shm-tool init && shm-tool activate 101 102
+  ip rule add fwmark 101 lookup 101; ip route add default via 192.168.1.1 table 101
+  ip rule add fwmark 102 lookup 102; ip route add default via 192.168.1.2 table 102
+  iptables -t mangle -A PREROUTING -d 10.0.0.0/24 -j NFQUEUE --queue-num 2
+  lb
+
+  Two queues, and the kernel spreads the flows over them:
+  iptables -t mangle -A PREROUTING -d 10.0.0.0/24 -j NFQUEUE --queue-balance 0:1
+  lb --queue 0:1
+
+While no `lb` serves the queue the kernel drops what is sent there, unless the rule says
+--queue-bypass: then such packets go on unmarked.
+
+Environment:
+  MARKWAY_SHM_DIR  folder of tables and counters [default: /dev/shm]
+
+Exit codes: 0 ended by SIGTERM or SIGINT, 1 could not start or failed, 2 wrong usage.
+Needs the capability CAP_NET_ADMIN, a readable /proc and a writable folder of tables and counters; the
+root file system may be read-only. With --user it also needs CAP_SETUID and CAP_SETGID to start.";
+
+/// What can be written instead of running.
+#[derive(Clone, Copy, Debug)]
+pub enum Print {
+    /// The man page.
+    Man,
+    /// The completions of a shell.
+    Completions(Shell),
+}
+
+impl FromStr for Print {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "man" => Ok(Print::Man),
+            shell => Shell::from_str(shell).map(Print::Completions),
+        }
+    }
+}
+
+/// What the command line means.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where tables and counters are.
+    pub folder: Folder,
+    /// The table.
+    pub table: Name,
+    /// The name of the counters.
+    pub instance: Name,
+    /// The queues' numbers, at least one.
+    pub queues: RangeInclusive<u16>,
+    /// Packets that the kernel keeps waiting.
+    pub queue_length: u32,
+    /// Size of a socket's buffer.
+    pub receive_buffer: usize,
+    /// Bytes copied of each packet.
+    pub copy_range: u32,
+    /// Our bits of the fwmark.
+    pub mark_mask: u32,
+    /// The mark while no target is active.
+    pub no_targets_mark: Option<Mark>,
+    /// Whether packets pass a full queue.
+    pub fail_open: bool,
+    /// Whom to become.
+    pub user: Option<User>,
+    /// What to log.
+    pub log: LevelFilter,
+}
+
+impl TryFrom<Args> for Settings {
+    type Error = &'static str;
+
+    fn try_from(args: Args) -> Result<Self, &'static str> {
+        let mask = args.mark_mask.0;
+        if mask == 0 {
+            return Err("--mark-mask 0 leaves no bit for a mark");
+        }
+        let no_targets_mark = match args.no_targets_mark {
+            None => None,
+            Some(Number(mark)) if mark & !mask != 0 => {
+                return Err("--no-targets-mark has bits outside --mark-mask");
+            }
+            Some(Number(mark)) => Some(Mark::new(mark).ok_or("0xffffffff is not a mark")?),
+        };
+        Ok(Settings {
+            folder: Folder::from_env(),
+            instance: args.instance.unwrap_or_else(|| args.shm.clone()),
+            table: args.shm,
+            queues: args.queue.0,
+            queue_length: args.queue_length,
+            receive_buffer: args.receive_buffer.0,
+            copy_range: args.copy_range,
+            mark_mask: mask,
+            no_targets_mark,
+            fail_open: args.fail_open,
+            user: args.user,
+            log: args.log,
+        })
+    }
+}
+
+/// `N` or `A:B`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Queues(RangeInclusive<u16>);
+
+impl FromStr for Queues {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        const MOST: u16 = 64;
+        let number = |text: &str| text.parse().map_err(|_| "a queue is a number from 0 to 65535");
+        let (first, last) = match text.split_once(':') {
+            Some((first, last)) => (number(first)?, number(last)?),
+            None => (number(text)?, number(text)?),
+        };
+        if first > last {
+            return Err("the first queue is above the last");
+        }
+        if last - first >= MOST {
+            return Err("more than 64 queues");
+        }
+        Ok(Queues(first..=last))
+    }
+}
+
+/// A 32-bit number, decimal or hexadecimal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Number(u32);
+
+impl FromStr for Number {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let number = match text.strip_prefix("0x") {
+            Some(hex) => u32::from_str_radix(hex, 16),
+            None => text.parse(),
+        };
+        number.map(Number).map_err(|_| "not a number of 32 bits, decimal or 0x…")
+    }
+}
+
+/// A size with an optional suffix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bytes(usize);
+
+impl FromStr for Bytes {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let (digits, factor) = match text.strip_suffix(['k', 'K']) {
+            Some(digits) => (digits, 1024),
+            None => match text.strip_suffix(['m', 'M']) {
+                Some(digits) => (digits, 1024 * 1024),
+                None => (text, 1),
+            },
+        };
+        let number: usize = digits.parse().map_err(|_| "not a size such as 65536, 512k or 8M")?;
+        // What `setsockopt` takes is an int.
+        let most = i32::MAX as usize;
+        number.checked_mul(factor).filter(|bytes| *bytes <= most).map(Bytes).ok_or("beyond 2 GiB")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn settings(line: &str) -> Result<Settings, String> {
+        let args = Args::try_parse_from(std::iter::once("lb").chain(line.split_whitespace()))
+            .map_err(|error| error.to_string())?;
+        Settings::try_from(args).map_err(String::from)
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults() {
+        let settings = settings("").unwrap();
+        assert_eq!(settings.table.to_string(), "markway");
+        assert_eq!(settings.instance, settings.table);
+        assert_eq!(settings.queues, 2..=2);
+        assert_eq!((settings.queue_length, settings.receive_buffer), (1024, 8 << 20));
+        assert_eq!((settings.copy_range, settings.mark_mask), (512, u32::MAX));
+        assert_eq!((settings.no_targets_mark, settings.fail_open), (None, false));
+    }
+
+    #[test]
+    fn what_is_given_is_meant() {
+        let settings = settings(
+            "--shm t --instance i --queue 4:7 --receive-buffer 512k --mark-mask 0xff \
+             --no-targets-mark 0x7f --fail-open",
+        )
+        .unwrap();
+        assert_eq!(
+            (settings.table.to_string(), settings.instance.to_string()),
+            ("t".into(), "i".into())
+        );
+        assert_eq!(settings.queues, 4..=7);
+        assert_eq!((settings.receive_buffer, settings.mark_mask), (512 << 10, 0xff));
+        assert_eq!(settings.no_targets_mark.map(Mark::get), Some(0x7f));
+        assert!(settings.fail_open);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        for (line, complaint) in [
+            ("--queue 3:2", "the first queue is above the last"),
+            ("--queue 0:64", "more than 64 queues"),
+            ("--queue 65536", "0 to 65535"),
+            ("--queue x", "0 to 65535"),
+            ("--mark-mask 0", "no bit"),
+            ("--mark-mask 0xff --no-targets-mark 0x100", "outside --mark-mask"),
+            ("--no-targets-mark 0xffffffff", "not a mark"),
+            ("--no-targets-mark -1", "unexpected argument"),
+            ("--receive-buffer 3G", "not a size"),
+            ("--receive-buffer 4096M", "beyond 2 GiB"),
+            ("--copy-range 63", "63 is not in 64..=65535"),
+            ("--queue-length 0", "0 is not in 1.."),
+            ("--shm a/b", "is not a name"),
+            ("--log loud", "invalid value"),
+            ("--user 0", "root"),
+            ("--user no-such-user", "there is no user"),
+            ("extra", "unexpected argument"),
+        ] {
+            let error = settings(line).unwrap_err();
+            assert!(error.contains(complaint), "{line}: {error}");
+        }
+    }
+}

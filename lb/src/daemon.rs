@@ -1,0 +1,200 @@
+//! Set-up, the workers, and what goes on beside them: signals, new tables, the kernel's counters.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use lb_core::table::Snapshot;
+use lb_core::walk::Policy;
+use lb_sys::capability::Capability;
+use lb_sys::nfqueue::{KernelQueues, Queue, QueueConfig};
+use lb_sys::shm::{FolderWatch, MappedTable, StatsWriter};
+use lb_sys::wait::{EndSignals, wait};
+use lb_sys::{privilege, syscall_filter};
+use tracing::{debug, info, warn};
+
+use crate::args::Settings;
+use crate::current::Current;
+use crate::overload::Overload;
+use crate::summary;
+use crate::worker::{Losses, Worker};
+
+/// How often the kernel's counters are read and the table's file is looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Runs until a signal asks to end.
+pub fn run(settings: &Settings) -> anyhow::Result<()> {
+    let signals = EndSignals::catch().context("catch signals")?;
+    let watch = FolderWatch::new(&settings.folder)
+        .with_context(|| format!("watch {}", settings.folder.path().display()))?;
+    let table = MappedTable::open(&settings.folder, &settings.table)?;
+    let snapshot = table.snapshot().with_context(|| format!("read table {}", settings.table))?;
+    let numbers: Vec<u16> = settings.queues.clone().collect();
+    let stats =
+        StatsWriter::create(&settings.folder, &settings.instance, &settings.table, &numbers)?;
+    let mut queues = open_queues(settings, &numbers)?;
+    let kernel_queues = KernelQueues::open().context("open the kernel's list of queues")?;
+    if let Some(user) = settings.user {
+        privilege::become_user(user, Capability::NetAdmin).context("become the user of --user")?;
+    }
+    info!("{}", described(settings, &snapshot));
+    warn_of_marks_outside_mask(settings, &snapshot);
+
+    let losses: Vec<Losses> = numbers.iter().map(|_| Losses::default()).collect();
+    let current = Current::new(table);
+    let stop = AtomicBool::new(false);
+    let mut workers = Vec::new();
+    for (place, (&number, losses)) in numbers.iter().zip(&losses).enumerate() {
+        workers.push(Worker {
+            number,
+            current: &current,
+            policy: Policy { no_targets_mark: settings.no_targets_mark },
+            mark_mask: settings.mark_mask,
+            row: stats.row(place).context("counters: a row is missing")?,
+            losses,
+            stop: &stop,
+        });
+    }
+
+    let overload = Overload::new(kernel_queues, &numbers, &losses);
+    let mut watching = Watching { settings, signals, watch, current: &current, overload };
+    std::thread::scope(|scope| {
+        let handles: Vec<_> = workers
+            .iter()
+            .zip(&mut queues)
+            .map(|(worker, queue)| {
+                std::thread::Builder::new().name(format!("queue-{}", worker.number)).spawn_scoped(
+                    scope,
+                    move || {
+                        let result = worker.run(queue);
+                        // One queue without a worker loses packets: the whole ends, and says why.
+                        worker.stop.store(true, Relaxed);
+                        result
+                    },
+                )
+            })
+            .collect();
+        let started = handles.iter().all(Result::is_ok);
+        let watched = match settings.user {
+            _ if !started => Ok(()),
+            Some(_) => syscall_filter::install().context("install the system-call filter"),
+            None => Ok(()),
+        };
+        let watched = watched.and_then(|()| if started { watching.run(&stop) } else { Ok(()) });
+        stop.store(true, Relaxed);
+        for handle in handles {
+            match handle.context("start a thread")?.join() {
+                Ok(result) => result?,
+                Err(_) => bail!("a worker panicked"),
+            }
+        }
+        watched
+    })?;
+
+    watching.overload.look();
+    let counts = workers.iter().filter_map(|worker| {
+        let (number, mut counts) = worker.row.load()?;
+        worker.losses.add_to(&mut counts);
+        worker.row.store(number, &counts);
+        Some(counts)
+    });
+    info!("{}", summary::of(&counts.collect::<Vec<_>>()));
+    Ok(())
+}
+
+fn open_queues(settings: &Settings, numbers: &[u16]) -> anyhow::Result<Vec<Queue>> {
+    let mut queues = Vec::new();
+    for &number in numbers {
+        let queue = Queue::open(&QueueConfig {
+            number,
+            length: settings.queue_length,
+            copy_range: settings.copy_range,
+            receive_buffer: settings.receive_buffer,
+            fail_open: settings.fail_open,
+        })?;
+        let granted = queue.receive_buffer().unwrap_or(0);
+        debug!(queue = number, receive_buffer = granted, "queue opened");
+        if granted < settings.receive_buffer {
+            warn!(
+                "queue {number}: the kernel granted a receive buffer of {granted} bytes, not {}; \
+                 raise the sysctl net.core.rmem_max or lower --receive-buffer",
+                settings.receive_buffer
+            );
+        }
+        queues.push(queue);
+    }
+    Ok(queues)
+}
+
+fn described(settings: &Settings, snapshot: &Snapshot) -> String {
+    let queues = match (settings.queues.start(), settings.queues.end()) {
+        (first, last) if first == last => format!("queue {first}"),
+        (first, last) => format!("queues {first} to {last}"),
+    };
+    format!(
+        "ready: {queues}, table {} with {} slots, {} targets, generation {}, fingerprint {}",
+        settings.table,
+        snapshot.config.slots,
+        snapshot.targets.iter().count(),
+        snapshot.generation.0,
+        snapshot.fingerprint,
+    )
+}
+
+fn warn_of_marks_outside_mask(settings: &Settings, snapshot: &Snapshot) {
+    for (_, target) in snapshot.targets.iter() {
+        let mark = target.mark.get();
+        if mark & !settings.mark_mask != 0 {
+            let (mask, set) = (settings.mark_mask, mark & settings.mark_mask);
+            warn!("mark {mark:#x} has bits outside the mask {mask:#x}: packets get {set:#x}");
+        }
+    }
+}
+
+/// What the main thread does while the workers work.
+struct Watching<'a> {
+    settings: &'a Settings,
+    signals: EndSignals,
+    watch: FolderWatch,
+    current: &'a Current,
+    overload: Overload<'a>,
+}
+
+impl Watching<'_> {
+    /// Returns when a signal or a worker asks to end.
+    fn run(&mut self, stop: &AtomicBool) -> anyhow::Result<()> {
+        while !stop.load(Relaxed) {
+            let fds = [self.signals.as_fd(), self.watch.as_fd()];
+            let [signalled, _] = wait(fds, TICK).context("wait for signals")?;
+            if signalled {
+                info!("asked to end");
+                return Ok(());
+            }
+            self.watch.drain();
+            self.follow_table();
+            self.overload.look();
+        }
+        Ok(())
+    }
+
+    /// Moves over to a table that was made anew. One that cannot be used is passed over: the old one
+    /// stays in force.
+    fn follow_table(&self) {
+        let Settings { folder, table: name, .. } = self.settings;
+        let (old, _) = self.current.get();
+        if !old.is_replaced(folder, name) {
+            return;
+        }
+        let opened = MappedTable::open(folder, name).map_err(anyhow::Error::from);
+        match opened.and_then(|table| Ok((table.snapshot()?, table))) {
+            Ok((snapshot, table)) => {
+                self.current.replace(table);
+                info!("moved over: {}", described(self.settings, &snapshot));
+                warn_of_marks_outside_mask(self.settings, &snapshot);
+            }
+            Err(error) => warn!("{error:#}; going on with the table before it"),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! One thread, one queue: packets in, verdicts out.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use lb_core::counters::{Counter, Counts, Row};
+use lb_core::table::Table;
+use lb_core::walk::{Decision, Policy, walk};
+use lb_core::wire;
+use lb_sys::nfqueue::{Packet, Queue, Served, Verdict};
+
+use crate::current::Current;
+
+/// What a worker shares with the rest of the daemon.
+#[derive(Debug)]
+pub struct Worker<'a> {
+    /// The queue's number.
+    pub number: u16,
+    /// The table in force.
+    pub current: &'a Current,
+    /// What the table does not say.
+    pub policy: Policy,
+    /// The bits of the fwmark that are ours.
+    pub mark_mask: u32,
+    /// Where the counters are published.
+    pub row: Row<'a>,
+    /// What the kernel lost.
+    pub losses: &'a Losses,
+    /// Whether to end.
+    pub stop: &'a AtomicBool,
+}
+
+/// What the kernel counts about a queue, kept by whoever reads it there.
+#[derive(Debug, Default)]
+pub struct Losses {
+    /// Packets that found the queue full.
+    pub queue: AtomicU64,
+    /// Packets that found the socket's buffer full.
+    pub socket: AtomicU64,
+}
+
+impl Losses {
+    /// Puts the numbers among the counters.
+    pub fn add_to(&self, counts: &mut Counts) {
+        counts.set(Counter::KernelQueueDrops, self.queue.load(Relaxed));
+        counts.set(Counter::SocketDrops, self.socket.load(Relaxed));
+    }
+}
+
+/// How long a worker that is asked to end goes on answering what is already there.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+impl Worker<'_> {
+    /// Serves the queue until it is asked to stop.
+    pub fn run(&self, queue: &mut Queue) -> anyhow::Result<()> {
+        let mut counts = Counts::default();
+        let mut last_words = None;
+        loop {
+            let (mapped, epoch) = self.current.get();
+            let table = mapped.table().context("read the table")?;
+            while self.current.epoch() == epoch {
+                let served = self.serve(queue, &table, &mut counts);
+                if self.stop.load(Relaxed) {
+                    let deadline = *last_words.get_or_insert_with(|| Instant::now() + LAST_WORDS);
+                    if served.packets == 0 || Instant::now() >= deadline {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn serve(&self, queue: &mut Queue, table: &Table<'_>, counts: &mut Counts) -> Served {
+        let served = queue.serve(|packet| self.verdict(packet, table, counts));
+        self.account(&served, counts);
+        self.row.store(self.number, counts);
+        served
+    }
+
+    fn verdict(&self, packet: &Packet<'_>, table: &Table<'_>, counts: &mut Counts) -> Verdict {
+        let bytes = packet.payload.unwrap_or_default();
+        let walked = walk(wire::Packet::copied(bytes, packet.full_len), table, &self.policy);
+        counts.record(walked);
+        match walked.decision {
+            Decision::Mark(mark) => {
+                let theirs = packet.mark & !self.mark_mask;
+                Verdict::Accept { mark: theirs | (mark.get() & self.mark_mask) }
+            }
+            Decision::Drop(_) | Decision::Hold => Verdict::Drop,
+        }
+    }
+
+    fn account(&self, served: &Served, counts: &mut Counts) {
+        counts.add(Counter::Batches, u64::from(served.packets > 0));
+        counts.add(Counter::Repeated, served.repeated);
+        counts.add(Counter::VerdictsRefused, served.refused);
+        counts.add(Counter::ReceiveErrors, u64::from(served.receive_error.is_some()));
+        counts.add(Counter::SendErrors, u64::from(served.send_error.is_some()));
+        self.losses.add_to(counts);
+    }
+}
