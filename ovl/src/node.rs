@@ -21,7 +21,7 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t tmpfs tmpfs /dev/shm
 mount -t tmpfs tmpfs /run
-hostname "$0"
+echo "$0" >/proc/sys/kernel/hostname
 ip link set lo up
 echo ready
 exec >&- env --ignore-signal=CHLD sleep infinity
