@@ -125,6 +125,14 @@ impl Family {
         }
     }
 
+    /// The command that sets up this family's routes.
+    pub fn ip(self) -> &'static str {
+        match self {
+            Self::V4 => "ip -4",
+            Self::V6 => "ip -6",
+        }
+    }
+
     /// The family's name in nftables rules.
     pub fn nft(self) -> &'static str {
         match self {

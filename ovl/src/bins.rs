@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+/// Programs of the system that every cluster needs.
+const SYSTEM: [&str; 6] = ["ip", "iptables", "ip6tables", "mount", "ping", "timeout"];
+
 const NAMES: [&str; 3] = ["lb", "shm-tool", "mconnect"];
 
 /// The folder of the built binaries; all of them were there when it was made.
@@ -34,7 +37,11 @@ impl Bins {
                 );
             }
         }
-        Ok(Self { dir, ovl })
+        let bins = Self { dir, ovl };
+        if let Some(name) = SYSTEM.iter().find(|name| !bins.finds(name)) {
+            bail!("find {name}: not installed (run `make deps`)");
+        }
+        Ok(bins)
     }
 
     /// A search path that finds the binaries under test first.
@@ -43,6 +50,11 @@ impl Bins {
         path.push(":");
         path.push(env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into()));
         path
+    }
+
+    /// Whether a program of the system is installed.
+    pub fn finds(&self, program: &str) -> bool {
+        env::split_paths(&self.search_path()).any(|dir| dir.join(program).is_file())
     }
 
     /// This executable, for the verbs that run inside a node.

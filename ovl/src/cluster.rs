@@ -153,12 +153,8 @@ fn node_script(id: NodeId, layout: Layout) -> String {
         let _ = writeln!(script, "ip link set {device} up");
     }
     for family in FAMILIES {
-        let flag = match family {
-            Family::V4 => "-4",
-            Family::V6 => "-6",
-        };
         let batch = ip_batch(id, family, layout.servers);
-        let _ = write!(script, "ip {flag} -batch - <<END\n{batch}END\n");
+        let _ = write!(script, "{} -batch - <<END\n{batch}END\n", family.ip());
     }
     script
 }

@@ -87,6 +87,36 @@ impl<'a> Trace<'a> {
     }
 }
 
+/// How far two traces of the same flows differ when one target is gone in the second.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Moves {
+    pub flows: usize,
+    /// Flows of the target that is gone.
+    pub of_removed: usize,
+    /// Flows that moved although their target is still there.
+    pub of_others: usize,
+    /// Flows still on the target that is gone.
+    pub stale: usize,
+}
+
+impl Moves {
+    pub fn between(
+        before: &BTreeMap<Flow, u32>,
+        after: &BTreeMap<Flow, u32>,
+        removed: u32,
+    ) -> Self {
+        let moved = |(flow, mark): &(&Flow, &u32)| after.get(flow) != Some(mark);
+        let (of_removed, others): (Vec<_>, Vec<_>) =
+            before.iter().partition(|(_, mark)| **mark == removed);
+        Self {
+            flows: before.len(),
+            of_removed: of_removed.len(),
+            of_others: others.iter().filter(|pair| moved(pair)).count(),
+            stale: after.values().filter(|mark| **mark == removed).count(),
+        }
+    }
+}
+
 fn set_name(family: Family) -> String {
     format!("seen-{}", family.nft())
 }
@@ -181,6 +211,31 @@ mod tests {
                 (flow(Transport::Tcp, "20.0.0.1:1024"), 3),
                 (flow(Transport::Udp, "20.0.0.2:9"), 4),
             ]
+        );
+    }
+
+    #[test]
+    fn moves_are_told_apart() {
+        let flows = crate::flow::list(Family::V4, Transport::Tcp, 5);
+        let trace = |marks: [u32; 5]| flows.iter().copied().zip(marks).collect::<BTreeMap<_, _>>();
+        let before = trace([1, 2, 3, 3, 1]);
+        assert_eq!(
+            Moves::between(&before, &trace([1, 1, 1, 2, 1]), 3),
+            Moves {
+                flows: 5,
+                of_removed: 2,
+                of_others: 1,
+                stale: 0
+            }
+        );
+        assert_eq!(
+            Moves::between(&before, &before, 3),
+            Moves {
+                flows: 5,
+                of_removed: 2,
+                of_others: 0,
+                stale: 2
+            }
         );
     }
 

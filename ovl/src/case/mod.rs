@@ -1,6 +1,14 @@
 //! Function tests: what a case is and how cases are run.
 
 mod connectivity;
+mod daemon;
+mod drops;
+mod kernel_hash;
+mod mark;
+mod queues;
+mod table;
+mod targets;
+mod traffic;
 mod verbs;
 
 use std::env;
@@ -24,6 +32,8 @@ pub struct Case {
     name: &'static str,
     about: &'static str,
     layout: Layout,
+    /// Programs of the system that this case needs beyond those that every cluster needs.
+    needs: &'static [&'static str],
     run: fn(&mut Lab) -> Result<()>,
 }
 
@@ -34,7 +44,17 @@ const STANDARD: Layout = Layout {
 
 /// All cases in the order in which they run.
 fn all() -> Vec<&'static Case> {
-    let groups: [&[Case]; 1] = [connectivity::CASES];
+    let groups = [
+        connectivity::CASES,
+        traffic::CASES,
+        targets::CASES,
+        queues::CASES,
+        table::CASES,
+        mark::CASES,
+        kernel_hash::CASES,
+        drops::CASES,
+        daemon::CASES,
+    ];
     groups.into_iter().flatten().collect()
 }
 
@@ -127,7 +147,11 @@ fn select(names: &[String]) -> Result<Vec<&'static Case>> {
 
 fn run_one(case: &Case, bins: &Bins, style: Style, keep: bool) -> Verdict {
     let start = Instant::now();
-    let (lab, result) = match Lab::start(case.layout, bins) {
+    let started = match case.needs.iter().find(|program| !bins.finds(program)) {
+        Some(program) => Err(Skip::Missing((*program).to_owned()).into()),
+        None => Lab::start(case.layout, bins),
+    };
+    let (lab, result) = match started {
         Ok(mut lab) => {
             let result = (case.run)(&mut lab).and_then(|()| check_balance(&lab));
             (Some(lab), result)
