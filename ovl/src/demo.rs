@@ -241,14 +241,14 @@ fn print_picture(style: Style) {
     let servers = style.paint(Colour::Green, "vm-001 .. vm-004 servers");
     print!(
         "
-  {tester}                  {router}               {servers}
-  20.0.0.0/16           1     NFQUEUE 2 <-> lb    3     each owns the VIP
-  1000::1:20.0.0.0/112 ---->  2: mark N          ---->  10.0.0.0 and 1000::
-           ^                  table N: server N            |
-           |                                               |
-           +----------------- plain routing <--------------+ 4
-      192.168.2.0/24                      192.168.1.0/24
-      1000::1:192.168.2.0/120             1000::1:192.168.1.0/120
+  {tester}                   {router}                 {servers}
+  20.0.0.0/16                     NFQUEUE 2 <-> lb              each owns the VIP
+  1000::1:20.0.0.0/112  --- 1 ->  2: mark N           --- 3 ->  10.0.0.0 and 1000::
+        ^                         table N: server N                 |
+        |                                                           |
+        +------------------------ plain routing  <------------- 4 --+
+           192.168.2.0/24                      192.168.1.0/24
+           1000::1:192.168.2.0/120             1000::1:192.168.1.0/120
 
   1  The tester sends to the VIP. A rule puts the packet into queue 2.
   2  lb hashes addresses and ports, finds mark N in the table and hands the packet back with it.

@@ -21,10 +21,10 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t tmpfs tmpfs /dev/shm
 mount -t tmpfs tmpfs /run
-echo "$0" >/proc/sys/kernel/hostname
+echo "$1" >/proc/sys/kernel/hostname
 ip link set lo up
 echo ready
-exec >&- env --ignore-signal=CHLD sleep infinity
+exec env --ignore-signal=CHLD sleep infinity <&- >&-
 "#;
 
 /// The longest that a command in a node may take, in seconds.
@@ -54,7 +54,7 @@ pub struct Ran {
 impl Node {
     /// Starts a node; it can be used after [`Node::wait_ready`].
     pub fn start(name: &str, search_path: &OsStr) -> Result<Self> {
-        let holder = Command::new("unshare")
+        let mut holder = Command::new("unshare")
             .args([
                 "--net",
                 "--mount",
@@ -64,11 +64,15 @@ impl Node {
                 "--fork",
                 "--kill-child=KILL",
             ])
-            .args(["--", "sh", "-euc", INIT, name])
-            .stdin(Stdio::null())
+            .args(["--", "sh", "-eus", name])
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .context("start unshare (of util-linux)")?;
+        let mut stdin = holder.stdin.take().context("take standard input")?;
+        stdin
+            .write_all(INIT.as_bytes())
+            .with_context(|| format!("start node {name}"))?;
         let entry = Entry {
             name: name.to_owned(),
             holder: holder.id(),

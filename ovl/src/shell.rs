@@ -62,7 +62,7 @@ fn start_file(cluster: &Cluster) -> String {
     "$@" "${{words[@]}}"
 }}
 export -f vm
-PS1='\[\e[1m\]\h\[\e[0m\]:\w# '
+export PS1='\[\e[1m\]\h\[\e[0m\]:\w# '
 unset BASH_ENV
 "#
     )
@@ -74,8 +74,7 @@ fn enter_words(node: &Node) -> String {
 
 /// What to try, for the one who sits before the shell.
 pub fn hints() -> &'static str {
-    "\
-  You are on the router (vm-201). Its tools work here: shm-tool show, ip rule, iptables -t mangle -vL.
+    "  You are on the router (vm-201). Its tools work here: shm-tool show, ip rule, iptables -t mangle -vL.
   `vm NODE COMMAND` runs a command on any node, `vm NODE` opens a shell on it (vm-001 .. are 1 ..):
     vm 221 mconnect -address 10.0.0.0:5001 -nconn 100 -srccidr 20.0.0.0/16
     shm-tool deactivate 3
