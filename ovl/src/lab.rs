@@ -146,7 +146,11 @@ impl<'a> Lab<'a> {
             .wait_for_log("ready", PATIENCE)
     }
 
-    pub fn lb(&mut self) -> Result<&mut Process> {
+    pub fn lb(&self) -> Result<&Process> {
+        self.balancer.as_ref().context("lb was not started")
+    }
+
+    pub fn lb_mut(&mut self) -> Result<&mut Process> {
         self.balancer.as_mut().context("lb was not started")
     }
 

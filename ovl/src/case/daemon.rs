@@ -71,7 +71,7 @@ fn ends_on_sigterm(lab: &mut Lab) -> Result<()> {
     lab.start_service()?;
     connect_all_kinds(lab, 4)?;
     let received = lab.stats()?.sum.received;
-    let lb = lab.lb()?;
+    let lb = lab.lb_mut()?;
     lb.signal("TERM")?;
     let status = lb.wait(PATIENCE)?;
     let log = lb.log();
@@ -88,7 +88,7 @@ fn ends_on_sigterm(lab: &mut Lab) -> Result<()> {
 fn taken_over_after_kill(lab: &mut Lab) -> Result<()> {
     lab.start_service()?;
     connect_all_kinds(lab, 4)?;
-    let lb = lab.lb()?;
+    let lb = lab.lb_mut()?;
     lb.signal("KILL")?;
     lb.wait(PATIENCE)?;
     lab.start_lb(&["--queue", QUEUE])?;

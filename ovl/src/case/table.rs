@@ -31,7 +31,7 @@ fn lb_follows(lab: &mut Lab) -> Result<()> {
     marks_follow_table(lab, &trace, 499)?;
     connect_all_kinds(lab, 4)?;
 
-    let ended = lab.lb()?.ended()?;
+    let ended = lab.lb_mut()?.ended()?;
     check(
         ended.is_none(),
         "lb running all the time",
