@@ -6,9 +6,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-/// Programs of the system that every cluster needs.
-const SYSTEM: [&str; 6] = ["ip", "iptables", "ip6tables", "mount", "ping", "timeout"];
+/// Programs of the system that clusters and cases need.
+const SYSTEM: [&str; 8] = [
+    "bash",
+    "ethtool",
+    "ip",
+    "ip6tables",
+    "iptables",
+    "nft",
+    "ping",
+    "timeout",
+];
 
+/// Programs under test.
 const NAMES: [&str; 3] = ["lb", "shm-tool", "mconnect"];
 
 /// The folder of the built binaries; all of them were there when it was made.
@@ -52,8 +62,7 @@ impl Bins {
         path
     }
 
-    /// Whether a program of the system is installed.
-    pub fn finds(&self, program: &str) -> bool {
+    fn finds(&self, program: &str) -> bool {
         env::split_paths(&self.search_path()).any(|dir| dir.join(program).is_file())
     }
 

@@ -14,8 +14,19 @@ pub enum Extras {
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-const HOP_BY_HOP: u8 = 0;
-const DESTINATION_OPTIONS: u8 = 60;
+
+/// The extension headers of a packet: number, and what follows its first byte, which names the
+/// next header. No authentication header: nftables takes that for the transport.
+const EXTENSIONS: [(u8, &[u8]); 4] = [
+    // Hop by hop: length in units of 8 bytes beyond the first 8, padding.
+    (0, &[0, 1, 4, 0, 0, 0, 0]),
+    // Destination options, twice as long.
+    (60, &[1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+    // Routing: an experimental type without segments left.
+    (43, &[0, 253, 0, 0, 0, 0, 0]),
+    // Fragment: the first one and the last one, so the packet is whole.
+    (44, &[0, 0, 0, 0, 0, 0, 7]),
+];
 
 /// The packet that opens a flow.
 ///
@@ -108,20 +119,17 @@ fn ipv6(
     extras: Extras,
     segment: &[u8],
 ) -> Vec<u8> {
-    // Each header: the next one, its length in units of 8 bytes beyond the first 8, padding.
-    let chain = match extras {
-        Extras::None => Vec::new(),
-        Extras::Some => {
-            let hop_by_hop = [DESTINATION_OPTIONS, 0, 1, 4, 0, 0, 0, 0];
-            let destination_options = [protocol, 1, 1, 4, 0, 0, 0, 0, 1, 6, 0, 0, 0, 0, 0, 0];
-            [hop_by_hop.as_slice(), &destination_options].concat()
-        }
+    let mut extensions: &[(u8, &[u8])] = match extras {
+        Extras::None => &[],
+        Extras::Some => &EXTENSIONS,
     };
-    let first = if chain.is_empty() {
-        protocol
-    } else {
-        HOP_BY_HOP
-    };
+    let first = extensions.first().map_or(protocol, |(number, _)| *number);
+    let mut chain = Vec::new();
+    while let [(_, body), rest @ ..] = extensions {
+        chain.push(rest.first().map_or(protocol, |(number, _)| *number));
+        chain.extend(*body);
+        extensions = rest;
+    }
     let length = u16::try_from(chain.len() + segment.len()).unwrap_or(u16::MAX);
     let mut packet = vec![0x60, 0, 0, 0];
     packet.extend(length.to_be_bytes());
@@ -165,10 +173,11 @@ mod tests {
     #[test]
     fn ipv6_headers_are_chained() {
         let packet = first_packet(&flow_of(Family::V6, Transport::Udp), Extras::Some);
-        assert_eq!(packet[4..7], [0, 24 + 12, HOP_BY_HOP]);
-        assert_eq!(packet[40], DESTINATION_OPTIONS);
-        assert_eq!(packet[48..50], [UDP, 1]);
-        assert_eq!(packet[64..68], [4, 0, 0, 9]);
+        assert_eq!(packet[4..7], [0, 8 + 16 + 8 + 8 + 12, 0]);
+        // Where each header is, and the one that it names as its next.
+        let next = [(40, 60), (48, 43), (64, 44), (72, UDP)];
+        assert!(next.iter().all(|(at, number)| packet[*at] == *number));
+        assert_eq!(packet[80..84], [4, 0, 0, 9]);
     }
 
     #[test]

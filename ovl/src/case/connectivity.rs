@@ -16,21 +16,18 @@ pub const CASES: &[Case] = &[
         name: "connectivity",
         about: "every node reaches every other, through the router as well",
         layout: STANDARD,
-        needs: &[],
         run: every_node_reaches_every_other,
     },
     Case {
         name: "static-mark",
         about: "a fixed mark leads packets for the VIP to its server and back directly",
         layout: STANDARD,
-        needs: &[],
         run: a_mark_leads_to_its_server,
     },
     Case {
         name: "raw-packets",
         about: "packets with IP options and extension headers reach the server, each one traced",
         layout: STANDARD,
-        needs: &["nft"],
         run: raw_packets_arrive,
     },
 ];

@@ -11,7 +11,6 @@ pub const CASES: &[Case] = &[
         name: "queue-in-use",
         about: "a second lb on the same queue is refused and the first goes on",
         layout: STANDARD,
-        needs: &[],
         run: |lab| {
             lab.start_service()?;
             refuses(lab, &["lb", "--queue", QUEUE], "queue 2")?;
@@ -22,14 +21,12 @@ pub const CASES: &[Case] = &[
         name: "table-missing",
         about: "lb without its table says so",
         layout: STANDARD,
-        needs: &[],
         run: |lab| refuses(lab, &["lb", "--shm", "absent", "--queue", QUEUE], "absent"),
     },
     Case {
         name: "rights-missing",
         about: "lb without the right to use the queue says so",
         layout: STANDARD,
-        needs: &["setpriv"],
         run: |lab| {
             lab.table(&["init"])?;
             let without = ["setpriv", "--bounding-set=-net_admin", "--"];
@@ -44,14 +41,12 @@ pub const CASES: &[Case] = &[
         name: "sigterm",
         about: "SIGTERM ends lb cleanly, with a summary",
         layout: STANDARD,
-        needs: &[],
         run: ends_on_sigterm,
     },
     Case {
         name: "killed",
         about: "a new lb takes over from one that was killed",
         layout: STANDARD,
-        needs: &[],
         run: taken_over_after_kill,
     },
 ];

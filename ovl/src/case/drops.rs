@@ -21,14 +21,12 @@ pub const CASES: &[Case] = &[
         name: "fragments",
         about: "fragments are dropped and counted as such",
         layout: LAYOUT,
-        needs: &["ethtool"],
         run: fragments_are_counted,
     },
     Case {
         name: "cut-packets",
         about: "packets that end within the ports are dropped and counted",
         layout: LAYOUT,
-        needs: &["ethtool"],
         run: cut_packets_are_counted,
     },
 ];

@@ -15,7 +15,6 @@ pub const CASES: &[Case] = &[Case {
     name: "mark-mask",
     about: "bits of the mark outside the mask are left as they were",
     layout: STANDARD,
-    needs: &["nft"],
     run: other_bits_stay,
 }];
 

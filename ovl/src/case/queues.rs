@@ -16,21 +16,18 @@ pub const CASES: &[Case] = &[
         name: "two-queues",
         about: "the kernel balances over two queues and lb serves both",
         layout: STANDARD,
-        needs: &[],
         run: both_queues_serve,
     },
     Case {
         name: "overflow-closed",
         about: "a full queue drops what comes",
         layout: STANDARD,
-        needs: &["nft"],
         run: |lab| overflow(lab, Overflow::Drops),
     },
     Case {
         name: "overflow-open",
         about: "with --fail-open a full queue lets pass what comes",
         layout: STANDARD,
-        needs: &["nft"],
         run: |lab| overflow(lab, Overflow::Passes),
     },
 ];

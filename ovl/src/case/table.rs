@@ -13,7 +13,6 @@ pub const CASES: &[Case] = &[Case {
     name: "table-recreated",
     about: "lb follows a table of other dimensions without a restart",
     layout: STANDARD,
-    needs: &["nft"],
     run: lb_follows,
 }];
 

@@ -15,21 +15,18 @@ pub const CASES: &[Case] = &[
         name: "target-removed",
         about: "only the flows of a removed target move, and they return with it",
         layout: STANDARD,
-        needs: &["nft"],
         run: only_its_flows_move,
     },
     Case {
         name: "no-targets",
         about: "without targets packets are dropped and counted",
         layout: STANDARD,
-        needs: &[],
         run: dropped_without_targets,
     },
     Case {
         name: "no-targets-mark",
         about: "without targets packets get the mark that was set for it",
         layout: STANDARD,
-        needs: &[],
         run: marked_without_targets,
     },
 ];

@@ -13,21 +13,18 @@ pub const CASES: &[Case] = &[
         name: "tcp",
         about: "TCP connections spread over all servers",
         layout: STANDARD,
-        needs: &[],
         run: |lab| spread(lab, Transport::Tcp),
     },
     Case {
         name: "udp",
         about: "UDP exchanges spread over all servers",
         layout: STANDARD,
-        needs: &[],
         run: |lab| spread(lab, Transport::Udp),
     },
     Case {
         name: "ping",
         about: "pings of the VIP from many sources are answered",
         layout: STANDARD,
-        needs: &[],
         run: ping_from_many_sources,
     },
 ];
