@@ -1,6 +1,6 @@
 //! Counters that one process writes and another reads.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lb_core::counters::{Counter, Counts};
 use lb_core::target::Mark;
@@ -8,7 +8,7 @@ use lb_core::walk::{Class, Decision, Reason, Walked};
 use lb_sys::shm::{StatsFile, StatsWriter};
 
 use crate::child::{Actor, Stage};
-use crate::effort::either;
+use crate::effort::{Course, either};
 use crate::random::Random;
 use crate::room::Room;
 
@@ -20,8 +20,8 @@ fn counters_balance_whenever_they_are_read() {
     let mut random = Random::announced();
     let room = Room::new();
     let (mut rounds, mut readings, mut moved, mut half_written) = (0, 0, 0, 0);
-    let deadline = Instant::now() + either(Duration::from_secs(2), Duration::from_secs(60));
-    while Instant::now() < deadline {
+    let course = Course::new(either(Duration::from_secs(2), Duration::from_secs(60)));
+    while course.goes_on(moved > 50 && half_written > 0) {
         let mut writer = Actor::start("count", &room, &mut random);
         writer.wait_ready();
         let stats = StatsFile::open(&room.folder, &room.name).unwrap();

@@ -19,3 +19,23 @@ pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
         std::thread::yield_now();
     }
 }
+
+/// The time that a test takes.
+#[derive(Clone, Copy)]
+pub struct Course {
+    end: Instant,
+    latest_end: Instant,
+}
+
+impl Course {
+    pub fn new(length: Duration) -> Self {
+        let end = Instant::now() + length;
+        Course { end, latest_end: end + PATIENCE }
+    }
+
+    /// It goes on until its time is over and it has met enough, on a busy machine a little longer.
+    pub fn goes_on(&self, enough: bool) -> bool {
+        let now = Instant::now();
+        now < self.end || !enough && now < self.latest_end
+    }
+}

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use lb_core::table::{Generation, Snapshot};
 
 use crate::child::{Actor, Stage};
-use crate::effort::{either, wait_until};
+use crate::effort::{Course, either, wait_until};
 use crate::random::Random;
 use crate::room::Room;
 use crate::sequence::Sequence;
@@ -18,7 +18,11 @@ fn writers_killed_at_any_moment_leave_what_was_published_last_and_no_lock() {
     let mut random = Random::announced();
     let (room, sequence) = (Room::new(), Sequence::new());
     sequence.begin(&room);
-    for _ in 0..either(1_000, 25_000) {
+    let (pairs, most) =
+        either((1_000, Duration::from_secs(30)), (25_000, Duration::from_secs(3600)));
+    let course = Course::new(most);
+    let mut killed = 0;
+    while killed < pairs && course.goes_on(killed > 50) {
         let [mut first, mut second] = [(); 2].map(|()| Actor::start("publish", &room, &mut random));
         // Some die on their way into the table.
         if random.below(8) > 0 {
@@ -45,7 +49,10 @@ fn writers_killed_at_any_moment_leave_what_was_published_last_and_no_lock() {
             asked.elapsed()
         );
         assert_eq!(writer.snapshot().unwrap(), left);
+        killed += 1;
     }
+    println!("{killed} pairs of writers were killed");
+    assert!(killed > 50);
     assert_eq!(room.files(), ["t"]);
 }
 
