@@ -16,7 +16,7 @@ use crate::mconnect::{Answers, Connections};
 use crate::packet::Extras;
 use crate::shell;
 use crate::style::{Colour, Style, bar};
-use crate::trace::{Moves, Trace};
+use crate::trace::{Moves, Trace, tally};
 
 const CONNECTIONS: u32 = 1000;
 
@@ -192,14 +192,6 @@ fn marks(lab: &Lab, trace: &Trace, flows: &[Flow]) -> Result<BTreeMap<Flow, u32>
     trace.clear()?;
     lab.send_flows(flows, Extras::None)?;
     trace.wait_for(flows.len()).context("trace flows")
-}
-
-fn tally(marks: &BTreeMap<Flow, u32>) -> BTreeMap<u32, u32> {
-    let mut tally = BTreeMap::new();
-    for mark in marks.values() {
-        *tally.entry(*mark).or_default() += 1;
-    }
-    tally
 }
 
 fn print_picture(style: Style) {

@@ -109,6 +109,15 @@ impl Moves {
     }
 }
 
+/// How many flows have each mark.
+pub fn tally(marks: &BTreeMap<Flow, u32>) -> BTreeMap<u32, u32> {
+    let mut tally = BTreeMap::new();
+    for mark in marks.values() {
+        *tally.entry(*mark).or_default() += 1;
+    }
+    tally
+}
+
 fn set_name(family: Family) -> String {
     format!("seen-{}", family.nft())
 }

@@ -9,7 +9,7 @@ use crate::flow::{self, Transport};
 use crate::lab::{Lab, QUEUE};
 use crate::node::Node;
 use crate::packet::Extras;
-use crate::trace::Trace;
+use crate::trace::{Trace, tally};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -87,7 +87,7 @@ fn overflow(lab: &mut Lab, overflow: Overflow) -> Result<()> {
     check(
         unmarked.len() == usize::from(passed) && unmarked.values().all(|mark| *mark == 0),
         format!("{passed} packets that pass without a mark"),
-        format!("{unmarked:?}"),
+        format!("flows by mark: {:?}", tally(&unmarked)),
     )?;
     let expected = KernelQueue { number: 2, waiting: LENGTH.into(), dropped: dropped.into() };
     let queues = kernel_queues(router)?;
@@ -100,7 +100,7 @@ fn overflow(lab: &mut Lab, overflow: Overflow) -> Result<()> {
     check(
         marked.len() == usize::from(LENGTH) && marked.values().all(|mark| (1..=4).contains(mark)),
         format!("{LENGTH} packets marked 1 to 4"),
-        format!("{marked:?}"),
+        format!("flows by mark: {:?}", tally(&marked)),
     )
 }
 
