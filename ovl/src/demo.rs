@@ -30,13 +30,7 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode> {
     let style = Style::of_stdout();
     let start = Instant::now();
     let mut lab = Lab::start(Layout::default(), &bins)?;
-    heading(
-        style,
-        &format!(
-            "A cluster of 6 nodes, up in {:.1} s",
-            start.elapsed().as_secs_f64()
-        ),
-    );
+    heading(style, &format!("A cluster of 6 nodes, up in {:.1} s", start.elapsed().as_secs_f64()));
     print_picture(style);
     let demo = Demo { style };
     demo.start_service(&mut lab)?;
@@ -81,10 +75,7 @@ impl Demo {
             }
         }
         self.removal(lab)?;
-        heading(
-            self.style,
-            "The counters: received = marked + held + dropped",
-        );
+        heading(self.style, "The counters: received = marked + held + dropped");
         self.shm_tool(lab, &["stats"])?;
         match lab.stats()?.imbalance() {
             None => Ok(()),
@@ -94,10 +85,7 @@ impl Demo {
 
     fn removal(&self, lab: &Lab) -> Result<()> {
         let style = self.style;
-        heading(
-            style,
-            &format!("Taking {REMOVED} away, with {FLOWS} flows before and after"),
-        );
+        heading(style, &format!("Taking {REMOVED} away, with {FLOWS} flows before and after"));
         let trace = Trace::of_marks(lab.cluster.router()?)?;
         let flows: Vec<Flow> = FAMILIES
             .into_iter()
@@ -114,10 +102,7 @@ impl Demo {
         }
         println!(
             "  {} of {} flows of {REMOVED} moved, as they must;",
-            style.paint(
-                Colour::Yellow,
-                &(moves.of_removed - moves.stale).to_string()
-            ),
+            style.paint(Colour::Yellow, &(moves.of_removed - moves.stale).to_string()),
             moves.of_removed,
         );
         println!(
@@ -133,20 +118,14 @@ impl Demo {
         heading(style, &format!("Bringing {REMOVED} back"));
         self.shm_tool(lab, &["activate", &number])?;
         let again = marks(lab, &trace, &flows)?;
-        let same = before
-            .iter()
-            .filter(|(flow, mark)| again.get(flow) == Some(mark))
-            .count();
+        let same = before.iter().filter(|(flow, mark)| again.get(flow) == Some(mark)).count();
         println!(
             "  {} of {} flows are where they were at first.",
             style.paint(Colour::Green, &same.to_string()),
             flows.len()
         );
         if same != flows.len() {
-            bail!(
-                "bring {REMOVED} back: {} flows are elsewhere",
-                flows.len() - same
-            );
+            bail!("bring {REMOVED} back: {} flows are elsewhere", flows.len() - same);
         }
         Ok(())
     }
@@ -159,17 +138,9 @@ impl Demo {
         transport: Transport,
         without: &[NodeId],
     ) -> Result<()> {
-        let connections = Connections {
-            family,
-            transport,
-            count: CONNECTIONS,
-            seconds: 15,
-        };
+        let connections = Connections { family, transport, count: CONNECTIONS, seconds: 15 };
         let answers = lab.connect(connections)?;
-        println!(
-            "\n  {} {family}",
-            self.style.bold(&transport.to_string().to_uppercase())
-        );
+        println!("\n  {} {family}", self.style.bold(&transport.to_string().to_uppercase()));
         self.print_answers(lab, &answers);
         let servers: Vec<String> = lab
             .cluster
@@ -206,19 +177,12 @@ impl Demo {
     }
 
     fn command(&self, command: &str) {
-        println!(
-            "  {} {}",
-            self.style.paint(Colour::Red, "vm-201#"),
-            self.style.bold(command)
-        );
+        println!("  {} {}", self.style.paint(Colour::Red, "vm-201#"), self.style.bold(command));
     }
 }
 
 fn heading(style: Style, text: &str) {
-    println!(
-        "\n{}",
-        style.bold(&style.paint(Colour::Cyan, &format!("== {text}")))
-    );
+    println!("\n{}", style.bold(&style.paint(Colour::Cyan, &format!("== {text}"))));
 }
 
 fn marks(lab: &Lab, trace: &Trace, flows: &[Flow]) -> Result<BTreeMap<Flow, u32>> {

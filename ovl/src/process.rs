@@ -39,12 +39,7 @@ impl Process {
                 .filter(|text| text.ends_with('\n'))
                 .and_then(|text| text.trim().parse().ok()))
         })?;
-        Ok(Self {
-            name: name.to_owned(),
-            entry: entry.clone(),
-            enter,
-            id,
-        })
+        Ok(Self { name: name.to_owned(), entry: entry.clone(), enter, id })
     }
 
     /// All that it printed so far.
@@ -56,17 +51,13 @@ impl Process {
 
     pub fn signal(&self, signal: &str) -> Result<()> {
         let id = self.id.to_string();
-        self.entry
-            .run(&["sh", "-c", r#"kill -s "$0" "$1""#, signal, &id])?
-            .success()?;
+        self.entry.run(&["sh", "-c", r#"kill -s "$0" "$1""#, signal, &id])?.success()?;
         Ok(())
     }
 
     /// The exit status, when it has ended.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.enter
-            .try_wait()
-            .with_context(|| format!("wait for {}", self.name))
+        self.enter.try_wait().with_context(|| format!("wait for {}", self.name))
     }
 
     pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
@@ -82,11 +73,7 @@ impl Process {
                 return Ok(Some(()));
             }
             if let Some(status) = self.ended()? {
-                bail!(
-                    "start {}: ended with {status}: {}",
-                    self.name,
-                    self.log().trim()
-                );
+                bail!("start {}: ended with {status}: {}", self.name, self.log().trim());
             }
             Ok(None)
         })

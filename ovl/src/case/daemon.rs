@@ -30,11 +30,7 @@ pub const CASES: &[Case] = &[
         run: |lab| {
             lab.table(&["init"])?;
             let without = ["setpriv", "--bounding-set=-net_admin", "--"];
-            refuses(
-                lab,
-                &[&without[..], &["lb", "--queue", QUEUE]].concat(),
-                "CAP_NET_ADMIN",
-            )
+            refuses(lab, &[&without[..], &["lb", "--queue", QUEUE]].concat(), "CAP_NET_ADMIN")
         },
     },
     Case {
@@ -72,9 +68,7 @@ fn ends_on_sigterm(lab: &mut Lab) -> Result<()> {
     let log = lb.log();
     check(status.success(), "exit code 0", status)?;
     check(
-        log.lines()
-            .last()
-            .is_some_and(|line| line.contains(&received.to_string())),
+        log.lines().last().is_some_and(|line| line.contains(&received.to_string())),
         format!("a last line that tells of {received} packets received"),
         log,
     )
