@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::Parser;
 use clap_complete::Shell;
 use lb_core::target::Mark;
+use lb_sys::privilege::User;
 use lb_sys::shm::{Folder, Name};
 use tracing::level_filters::LevelFilter;
 
@@ -53,6 +54,11 @@ pub struct Args {
     #[arg(long)]
     fail_open: bool,
 
+    /// Once all is set up become this user (name, UID or UID:GID), keep CAP_NET_ADMIN alone, and
+    /// refuse system calls that a running lb does not need
+    #[arg(long, value_name = "USER")]
+    user: Option<User>,
+
     /// What to log on stderr: off, error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log: LevelFilter,
@@ -81,7 +87,8 @@ Environment:
   MARKWAY_SHM_DIR  folder of tables and counters [default: /dev/shm]
 
 Exit codes: 0 ended by SIGTERM or SIGINT, 1 could not start or failed, 2 wrong usage.
-Needs the capability CAP_NET_ADMIN.";
+Needs the capability CAP_NET_ADMIN, a readable /proc and a writable folder of tables and counters; the
+root file system may be read-only. With --user it also needs CAP_SETUID and CAP_SETGID to start.";
 
 /// What can be written instead of running.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +133,8 @@ pub struct Settings {
     pub no_targets_mark: Option<Mark>,
     /// Whether packets pass a full queue.
     pub fail_open: bool,
+    /// Whom to become.
+    pub user: Option<User>,
     /// What to log.
     pub log: LevelFilter,
 }
@@ -156,6 +165,7 @@ impl TryFrom<Args> for Settings {
             mark_mask: mask,
             no_targets_mark,
             fail_open: args.fail_open,
+            user: args.user,
             log: args.log,
         })
     }
@@ -284,6 +294,8 @@ mod tests {
             ("--queue-length 0", "0 is not in 1.."),
             ("--shm a/b", "is not a name"),
             ("--log loud", "invalid value"),
+            ("--user 0", "root"),
+            ("--user no-such-user", "there is no user"),
             ("extra", "unexpected argument"),
         ] {
             let error = settings(line).unwrap_err();

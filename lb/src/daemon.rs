@@ -6,16 +6,18 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use lb_core::counters::{Counter, Counts};
 use lb_core::table::Snapshot;
 use lb_core::walk::Policy;
-use lb_sys::nfqueue::{Queue, QueueConfig, kernel_counters};
+use lb_sys::capability::Capability;
+use lb_sys::nfqueue::{KernelQueues, Queue, QueueConfig};
 use lb_sys::shm::{FolderWatch, MappedTable, StatsWriter};
 use lb_sys::wait::{EndSignals, wait};
+use lb_sys::{privilege, syscall_filter};
 use tracing::{debug, info, warn};
 
 use crate::args::Settings;
 use crate::current::Current;
+use crate::overload::Overload;
 use crate::summary;
 use crate::worker::{Losses, Worker};
 
@@ -33,6 +35,10 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     let stats =
         StatsWriter::create(&settings.folder, &settings.instance, &settings.table, &numbers)?;
     let mut queues = open_queues(settings, &numbers)?;
+    let kernel_queues = KernelQueues::open().context("open the kernel's list of queues")?;
+    if let Some(user) = settings.user {
+        privilege::become_user(user, Capability::NetAdmin).context("become the user of --user")?;
+    }
     info!("{}", described(settings, &snapshot));
     warn_of_marks_outside_mask(settings, &snapshot);
 
@@ -52,7 +58,8 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         });
     }
 
-    let watching = Watching { settings, signals, watch, current: &current, losses: &losses };
+    let overload = Overload::new(kernel_queues, &numbers, &losses);
+    let mut watching = Watching { settings, signals, watch, current: &current, overload };
     std::thread::scope(|scope| {
         let handles: Vec<_> = workers
             .iter()
@@ -70,7 +77,12 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
             })
             .collect();
         let started = handles.iter().all(Result::is_ok);
-        let watched = if started { watching.run(&stop) } else { Ok(()) };
+        let watched = match settings.user {
+            _ if !started => Ok(()),
+            Some(_) => syscall_filter::install().context("install the system-call filter"),
+            None => Ok(()),
+        };
+        let watched = watched.and_then(|()| if started { watching.run(&stop) } else { Ok(()) });
         stop.store(true, Relaxed);
         for handle in handles {
             match handle.context("start a thread")?.join() {
@@ -81,13 +93,14 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         watched
     })?;
 
-    watching.read_kernel_counters();
-    let mut counts: Vec<(u16, Counts)> = workers.iter().filter_map(|w| w.row.load()).collect();
-    for ((_, counts), losses) in counts.iter_mut().zip(&losses) {
-        counts.set(Counter::KernelQueueDrops, losses.queue.load(Relaxed));
-        counts.set(Counter::SocketDrops, losses.socket.load(Relaxed));
-    }
-    info!("{}", summary::of(&counts));
+    watching.overload.look();
+    let counts = workers.iter().filter_map(|worker| {
+        let (number, mut counts) = worker.row.load()?;
+        worker.losses.add_to(&mut counts);
+        worker.row.store(number, &counts);
+        Some(counts)
+    });
+    info!("{}", summary::of(&counts.collect::<Vec<_>>()));
     Ok(())
 }
 
@@ -146,12 +159,12 @@ struct Watching<'a> {
     signals: EndSignals,
     watch: FolderWatch,
     current: &'a Current,
-    losses: &'a [Losses],
+    overload: Overload<'a>,
 }
 
 impl Watching<'_> {
     /// Returns when a signal or a worker asks to end.
-    fn run(&self, stop: &AtomicBool) -> anyhow::Result<()> {
+    fn run(&mut self, stop: &AtomicBool) -> anyhow::Result<()> {
         while !stop.load(Relaxed) {
             let fds = [self.signals.as_fd(), self.watch.as_fd()];
             let [signalled, _] = wait(fds, TICK).context("wait for signals")?;
@@ -161,7 +174,7 @@ impl Watching<'_> {
             }
             self.watch.drain();
             self.follow_table();
-            self.read_kernel_counters();
+            self.overload.look();
         }
         Ok(())
     }
@@ -182,16 +195,6 @@ impl Watching<'_> {
                 warn_of_marks_outside_mask(self.settings, &snapshot);
             }
             Err(error) => warn!("{error:#}; going on with the table before it"),
-        }
-    }
-
-    fn read_kernel_counters(&self) {
-        let Ok(all) = kernel_counters() else { return };
-        for (number, losses) in self.settings.queues.clone().zip(self.losses) {
-            if let Some(kernel) = all.iter().find(|kernel| kernel.queue == number) {
-                losses.queue.store(kernel.queue_drops, Relaxed);
-                losses.socket.store(kernel.socket_drops, Relaxed);
-            }
         }
     }
 }

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use lb_core::counters::{Counter, Counts};
 
 /// One line over all queues.
-pub fn of(queues: &[(u16, Counts)]) -> String {
-    let sum = Counts::sum(queues.iter().map(|(_, counts)| counts));
+pub fn of(queues: &[Counts]) -> String {
+    let sum = Counts::sum(queues);
     let mut line = format!(
         "ended: received {}, marked {}, held {}, dropped {}",
         sum.get(Counter::Received),
@@ -45,13 +45,13 @@ mod tests {
     #[test]
     fn what_did_not_happen_is_not_mentioned() {
         let mut counts = Counts::default();
-        let line = of(&[(1, counts)]);
+        let line = of(&[counts]);
         assert_eq!(line, "ended: received 0, marked 0, held 0, dropped 0");
         let decision = Decision::Drop(Reason::NoTarget);
         counts.record(Walked { class: Class::Tcp, decision });
         counts.add(Counter::SocketDrops, 3);
         assert_eq!(
-            of(&[(1, counts), (2, counts)]),
+            of(&[counts, counts]),
             "ended: received 2, marked 0, held 0, dropped 2 (no_target 2), \
              lost to a full socket buffer 6"
         );

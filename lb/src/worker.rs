@@ -41,6 +41,14 @@ pub struct Losses {
     pub socket: AtomicU64,
 }
 
+impl Losses {
+    /// Puts the numbers among the counters.
+    pub fn add_to(&self, counts: &mut Counts) {
+        counts.set(Counter::KernelQueueDrops, self.queue.load(Relaxed));
+        counts.set(Counter::SocketDrops, self.socket.load(Relaxed));
+    }
+}
+
 /// How long a worker that is asked to end goes on answering what is already there.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
@@ -90,7 +98,6 @@ impl Worker<'_> {
         counts.add(Counter::VerdictsRefused, served.refused);
         counts.add(Counter::ReceiveErrors, u64::from(served.receive_error.is_some()));
         counts.add(Counter::SendErrors, u64::from(served.send_error.is_some()));
-        counts.set(Counter::KernelQueueDrops, self.losses.queue.load(Relaxed));
-        counts.set(Counter::SocketDrops, self.losses.socket.load(Relaxed));
+        self.losses.add_to(counts);
     }
 }

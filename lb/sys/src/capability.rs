@@ -16,7 +16,8 @@ impl Capability {
         effective(&status).is_some_and(|set| set & (1 << self.number()) != 0)
     }
 
-    fn number(self) -> u32 {
+    /// The kernel's number.
+    pub(crate) fn number(self) -> u32 {
         match self {
             Capability::NetAdmin => 12,
         }

@@ -5,5 +5,7 @@
 
 pub mod capability;
 pub mod nfqueue;
+pub mod privilege;
 pub mod shm;
+pub mod syscall_filter;
 pub mod wait;

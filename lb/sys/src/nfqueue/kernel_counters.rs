@@ -1,7 +1,7 @@
 //! What the kernel counts about queues: /proc/net/netfilter/nfnetlink_queue.
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Seek};
 
 /// One line of the kernel's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +18,23 @@ pub struct KernelCounters {
     pub socket_drops: u64,
 }
 
-/// All queues of this network namespace.
-pub fn kernel_counters() -> io::Result<Vec<KernelCounters>> {
-    let text = fs::read_to_string("/proc/self/net/netfilter/nfnetlink_queue")?;
-    Ok(text.lines().filter_map(parse).collect())
+/// The kernel's list of queues of this network namespace. Only root may open it, so it stays open.
+#[derive(Debug)]
+pub struct KernelQueues(File);
+
+impl KernelQueues {
+    /// Opens the list.
+    pub fn open() -> io::Result<Self> {
+        File::open("/proc/self/net/netfilter/nfnetlink_queue").map(KernelQueues)
+    }
+
+    /// Reads the list as it is now.
+    pub fn read(&mut self) -> io::Result<Vec<KernelCounters>> {
+        let mut text = String::new();
+        self.0.rewind()?;
+        self.0.read_to_string(&mut text)?;
+        Ok(text.lines().filter_map(parse).collect())
+    }
 }
 
 fn parse(line: &str) -> Option<KernelCounters> {

@@ -9,7 +9,7 @@ mod message;
 mod ring;
 mod socket;
 
-pub use kernel_counters::{KernelCounters, kernel_counters};
+pub use kernel_counters::{KernelCounters, KernelQueues};
 pub use message::{Packet, PacketId, Verdict};
 
 use std::io;
@@ -219,10 +219,8 @@ fn refused(queue: u16, cause: io::Error) -> OpenError {
     match cause.raw_os_error() {
         Some(libc::EPERM) if !Capability::NetAdmin.in_effect() => OpenError::NoCapability(queue),
         Some(libc::EPERM | libc::EBUSY) => {
-            let port = kernel_counters()
-                .ok()
-                .and_then(|all| all.into_iter().find(|one| one.queue == queue))
-                .map(|one| one.port);
+            let all = KernelQueues::open().and_then(|mut queues| queues.read()).unwrap_or_default();
+            let port = all.iter().find(|one| one.queue == queue).map(|one| one.port);
             OpenError::InUse { queue, port }
         }
         Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOENT | libc::EPROTONOSUPPORT) => {

@@ -1,0 +1,128 @@
+//! Giving up the rights that are not needed once all is set up.
+
+use std::fs;
+use std::io;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use crate::capability::Capability;
+
+/// A user with a group, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User {
+    uid: libc::uid_t,
+    gid: libc::gid_t,
+}
+
+/// Why a text does not name a user.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum UserError {
+    /// Not in /etc/passwd.
+    #[error("there is no user {0:?} in /etc/passwd; numbers (UID or UID:GID) are taken too")]
+    Unknown(String),
+    /// Root would give up nothing.
+    #[error("user 0 is root: that gives up nothing")]
+    Root,
+}
+
+impl FromStr for User {
+    type Err = UserError;
+
+    fn from_str(text: &str) -> Result<Self, UserError> {
+        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        User::find(text, &passwd)
+    }
+}
+
+impl User {
+    fn find(text: &str, passwd: &str) -> Result<Self, UserError> {
+        let user = by_number(text)
+            .or_else(|| passwd.lines().find_map(|line| by_name(text, line)))
+            .ok_or_else(|| UserError::Unknown(text.into()))?;
+        if user.uid == 0 { Err(UserError::Root) } else { Ok(user) }
+    }
+}
+
+/// `UID` or `UID:GID`; the group has the user's number if it is not given.
+fn by_number(text: &str) -> Option<User> {
+    let (uid, gid) = text.split_once(':').unwrap_or((text, text));
+    Some(User { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
+}
+
+/// A line of /etc/passwd if it is the user's: name, password, uid, gid, …
+fn by_name(name: &str, line: &str) -> Option<User> {
+    let mut fields = line.split(':');
+    if fields.next() != Some(name) {
+        return None;
+    }
+    let _password = fields.next();
+    let mut number = || fields.next()?.parse().ok();
+    Some(User { uid: number()?, gid: number()? })
+}
+
+/// Becomes `user` and keeps one capability, for good. To be called before there are other threads:
+/// capabilities belong to a thread.
+pub fn become_user(user: User, kept: Capability) -> io::Result<()> {
+    // SAFETY: no pointers.
+    checked(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0) })?;
+    // SAFETY: the list has no members.
+    checked(unsafe { libc::setgroups(0, std::ptr::null()) })?;
+    // SAFETY: no pointers.
+    checked(unsafe { libc::setresgid(user.gid, user.gid, user.gid) })?;
+    // SAFETY: no pointers.
+    checked(unsafe { libc::setresuid(user.uid, user.uid, user.uid) })?;
+    keep_only(kept)?;
+    // SAFETY: no pointers.
+    checked(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
+}
+
+/// The header and data of capset(2), version 3.
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: libc::c_int,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct CapabilitySets {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+fn keep_only(kept: Capability) -> io::Result<()> {
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = CapabilityHeader { version: VERSION_3, pid: 0 };
+    let mut sets = [CapabilitySets { effective: 0, permitted: 0, inheritable: 0 }; 2];
+    let (word, bit) = (kept.number() / 32, 1 << (kept.number() % 32));
+    sets[word as usize] = CapabilitySets { effective: bit, permitted: bit, inheritable: 0 };
+    // SAFETY: the header and both sets of version 3 are valid for reads.
+    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn checked(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nlb:x:991:992::/:/bin/false\nbad:x:x:1\n";
+
+    #[test]
+    fn users_by_name_and_by_number() {
+        let find = |text| User::find(text, PASSWD);
+        assert_eq!(find("lb"), Ok(User { uid: 991, gid: 992 }));
+        assert_eq!(find("65534"), Ok(User { uid: 65534, gid: 65534 }));
+        assert_eq!(find("65534:7"), Ok(User { uid: 65534, gid: 7 }));
+        for unknown in ["", "nobody", "bad", "l", "1:", "-1", "1:x"] {
+            assert_eq!(find(unknown), Err(UserError::Unknown(unknown.into())));
+        }
+        assert_eq!(find("root"), Err(UserError::Root));
+        assert_eq!(find("0:5"), Err(UserError::Root));
+    }
+}
