@@ -93,9 +93,12 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if matches!(self.ended(), Ok(None)) {
-            // Both may fail only because the process, or its whole node, has just ended.
+            // These fail only because the process, or its whole node, has just ended.
             let _ = self.signal("KILL");
-            let _ = self.enter.wait();
+            if self.wait(Duration::from_secs(5)).is_err() {
+                let _ = self.enter.kill();
+                let _ = self.enter.wait();
+            }
         }
     }
 }
