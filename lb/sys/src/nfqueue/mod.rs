@@ -10,7 +10,7 @@ mod ring;
 mod socket;
 
 pub use kernel_counters::{KernelCounters, KernelQueues};
-pub use message::{Packet, PacketId, Verdict};
+pub use message::{Event, Packet, PacketId, Verdict, events};
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::capability::Capability;
-use message::{Event, VerdictBatch};
+use message::VerdictBatch;
 use ring::Ring;
 use socket::Socket;
 
