@@ -183,10 +183,7 @@ mod tests {
     fn addresses_hold_network_and_node() {
         let node = NodeId::new(4).unwrap();
         assert_eq!(Family::V4.address(CLUSTER_NET, node), parsed("192.168.1.4"));
-        assert_eq!(
-            Family::V6.address(CLUSTER_NET, node),
-            parsed("1000::1:192.168.1.4")
-        );
+        assert_eq!(Family::V6.address(CLUSTER_NET, node), parsed("1000::1:192.168.1.4"));
         assert_eq!(
             Family::V6.address(EXTERNAL_NET, NodeId::TESTER),
             parsed("1000::1:192.168.2.221")

@@ -7,16 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 /// Programs of the system that clusters and cases need.
-const SYSTEM: [&str; 8] = [
-    "bash",
-    "ethtool",
-    "ip",
-    "ip6tables",
-    "iptables",
-    "nft",
-    "ping",
-    "timeout",
-];
+const SYSTEM: [&str; 8] =
+    ["bash", "ethtool", "ip", "ip6tables", "iptables", "nft", "ping", "timeout"];
 
 /// Programs under test.
 const NAMES: [&str; 3] = ["lb", "shm-tool", "mconnect"];
@@ -31,13 +23,10 @@ impl Bins {
     pub fn find(dir: Option<&Path>) -> Result<Self> {
         let ovl = env::current_exe().context("find ovl's own executable")?;
         let dir = match dir {
-            Some(dir) => dir
-                .canonicalize()
-                .with_context(|| format!("open folder {}", dir.display()))?,
-            None => ovl
-                .parent()
-                .context("find the folder of ovl's executable")?
-                .to_owned(),
+            Some(dir) => {
+                dir.canonicalize().with_context(|| format!("open folder {}", dir.display()))?
+            }
+            None => ovl.parent().context("find the folder of ovl's executable")?.to_owned(),
         };
         for name in NAMES {
             if !dir.join(name).is_file() {

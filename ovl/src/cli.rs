@@ -78,9 +78,7 @@ pub fn write_completions(shell: Shell) {
 }
 
 pub fn write_manual() -> anyhow::Result<ExitCode> {
-    clap_mangen::Man::new(Args::command())
-        .render(&mut io::stdout())
-        .context("write manual")?;
+    clap_mangen::Man::new(Args::command()).render(&mut io::stdout()).context("write manual")?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -20,10 +20,7 @@ pub struct Layout {
 
 impl Default for Layout {
     fn default() -> Self {
-        Self {
-            servers: 4,
-            offload: true,
-        }
+        Self { servers: 4, offload: true }
     }
 }
 
@@ -52,14 +49,9 @@ impl Cluster {
         switch.attach(&attachments(&nodes))?;
         for (id, node) in &nodes {
             let script = node_script(*id, layout);
-            node.script(&script)
-                .with_context(|| format!("set up {id}"))?;
+            node.script(&script).with_context(|| format!("set up {id}"))?;
         }
-        Ok(Self {
-            layout,
-            nodes,
-            _switch: switch,
-        })
+        Ok(Self { layout, nodes, _switch: switch })
     }
 
     pub fn servers(&self) -> impl Iterator<Item = NodeId> + use<> {
@@ -72,9 +64,7 @@ impl Cluster {
 
     pub fn node(&self, id: NodeId) -> Result<&Node> {
         let found = self.nodes().find(|(other, _)| *other == id);
-        found
-            .map(|(_, node)| node)
-            .with_context(|| format!("find node {id}: not in this cluster"))
+        found.map(|(_, node)| node).with_context(|| format!("find node {id}: not in this cluster"))
     }
 
     pub fn router(&self) -> Result<&Node> {
@@ -101,22 +91,14 @@ fn nets(id: NodeId) -> &'static [NetId] {
 
 /// The node's devices, each with the network that it is on.
 fn devices(id: NodeId) -> impl Iterator<Item = (String, NetId)> {
-    nets(id)
-        .iter()
-        .enumerate()
-        .map(|(index, net)| (format!("eth{}", index + 1), *net))
+    nets(id).iter().enumerate().map(|(index, net)| (format!("eth{}", index + 1), *net))
 }
 
 fn attachments(nodes: &[(NodeId, Node)]) -> Vec<Attachment<'_>> {
     nodes
         .iter()
         .flat_map(|(id, node)| {
-            devices(*id).map(move |(device, net)| Attachment {
-                id: *id,
-                node,
-                device,
-                net,
-            })
+            devices(*id).map(move |(device, net)| Attachment { id: *id, node, device, net })
         })
         .collect()
 }
@@ -234,13 +216,7 @@ mod tests {
     fn offload_is_left_alone_unless_unwanted() {
         let layout = Layout::default();
         assert!(!node_script(NodeId::ROUTER, layout).contains("ethtool"));
-        let script = node_script(
-            NodeId::ROUTER,
-            Layout {
-                offload: false,
-                ..layout
-            },
-        );
+        let script = node_script(NodeId::ROUTER, Layout { offload: false, ..layout });
         assert!(script.contains("ethtool -K eth2 tx off"));
     }
 }

@@ -16,7 +16,7 @@ use crate::mconnect::{Answers, Connections};
 use crate::packet::Extras;
 use crate::shell;
 use crate::style::{Colour, Style, bar};
-use crate::trace::{Moves, Trace};
+use crate::trace::{Moves, Trace, tally};
 
 const CONNECTIONS: u32 = 1000;
 
@@ -30,29 +30,26 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode> {
     let style = Style::of_stdout();
     let start = Instant::now();
     let mut lab = Lab::start(Layout::default(), &bins)?;
-    heading(
-        style,
-        &format!(
-            "A cluster of 6 nodes, up in {:.1} s",
-            start.elapsed().as_secs_f64()
-        ),
-    );
+    heading(style, &format!("A cluster of 6 nodes, up in {:.1} s", start.elapsed().as_secs_f64()));
     print_picture(style);
     let demo = Demo { style };
-    demo.start_service(&mut lab)?;
-    if args.shell {
-        heading(style, "Look around");
-        print!("{}", shell::hints());
-        shell::open(&lab)?;
-    } else {
+    let shown = demo.start_service(&mut lab).and_then(|()| {
+        if args.shell {
+            heading(style, "Look around");
+            print!("{}", shell::hints());
+            return shell::open(&lab);
+        }
         demo.show(&lab)?;
-        println!(
-            "\nDone in {:.0} s. To look around by hand: {}",
-            start.elapsed().as_secs_f64(),
-            style.bold("make shell")
-        );
+        let seconds = start.elapsed().as_secs_f64();
+        println!("\nDone in {seconds:.0} s. To look around by hand: {}", style.bold("make shell"));
+        Ok(())
+    });
+    if shown.is_err()
+        && let Some(tail) = lab.lb_log_tail(20)
+    {
+        println!("\n  the end of lb's log:\n    {}", tail.replace('\n', "\n    "));
     }
-    Ok(ExitCode::SUCCESS)
+    shown.map(|()| ExitCode::SUCCESS)
 }
 
 struct Demo {
@@ -81,10 +78,7 @@ impl Demo {
             }
         }
         self.removal(lab)?;
-        heading(
-            self.style,
-            "The counters: received = marked + held + dropped",
-        );
+        heading(self.style, "The counters: received = marked + held + dropped");
         self.shm_tool(lab, &["stats"])?;
         match lab.stats()?.imbalance() {
             None => Ok(()),
@@ -94,10 +88,7 @@ impl Demo {
 
     fn removal(&self, lab: &Lab) -> Result<()> {
         let style = self.style;
-        heading(
-            style,
-            &format!("Taking {REMOVED} away, with {FLOWS} flows before and after"),
-        );
+        heading(style, &format!("Taking {REMOVED} away, with {FLOWS} flows before and after"));
         let trace = Trace::of_marks(lab.cluster.router()?)?;
         let flows: Vec<Flow> = FAMILIES
             .into_iter()
@@ -114,10 +105,7 @@ impl Demo {
         }
         println!(
             "  {} of {} flows of {REMOVED} moved, as they must;",
-            style.paint(
-                Colour::Yellow,
-                &(moves.of_removed - moves.stale).to_string()
-            ),
+            style.paint(Colour::Yellow, &(moves.of_removed - moves.stale).to_string()),
             moves.of_removed,
         );
         println!(
@@ -133,20 +121,14 @@ impl Demo {
         heading(style, &format!("Bringing {REMOVED} back"));
         self.shm_tool(lab, &["activate", &number])?;
         let again = marks(lab, &trace, &flows)?;
-        let same = before
-            .iter()
-            .filter(|(flow, mark)| again.get(flow) == Some(mark))
-            .count();
+        let same = before.iter().filter(|(flow, mark)| again.get(flow) == Some(mark)).count();
         println!(
             "  {} of {} flows are where they were at first.",
             style.paint(Colour::Green, &same.to_string()),
             flows.len()
         );
         if same != flows.len() {
-            bail!(
-                "bring {REMOVED} back: {} flows are elsewhere",
-                flows.len() - same
-            );
+            bail!("bring {REMOVED} back: {} flows are elsewhere", flows.len() - same);
         }
         Ok(())
     }
@@ -159,17 +141,9 @@ impl Demo {
         transport: Transport,
         without: &[NodeId],
     ) -> Result<()> {
-        let connections = Connections {
-            family,
-            transport,
-            count: CONNECTIONS,
-            seconds: 15,
-        };
+        let connections = Connections { family, transport, count: CONNECTIONS, seconds: 15 };
         let answers = lab.connect(connections)?;
-        println!(
-            "\n  {} {family}",
-            self.style.bold(&transport.to_string().to_uppercase())
-        );
+        println!("\n  {} {family}", self.style.bold(&transport.to_string().to_uppercase()));
         self.print_answers(lab, &answers);
         let servers: Vec<String> = lab
             .cluster
@@ -192,7 +166,7 @@ impl Demo {
         for server in lab.cluster.servers() {
             let count = answers.hosts.get(&server.to_string()).copied().unwrap_or(0);
             let bar = self.style.paint(Colour::Green, &bar(count, most, 40));
-            println!("    {server} {count:5}  {bar}");
+            println!("{}", format!("    {server} {count:5}  {bar}").trim_end());
         }
     }
 
@@ -200,39 +174,24 @@ impl Demo {
     fn shm_tool(&self, lab: &Lab, words: &[&str]) -> Result<()> {
         self.command(&format!("shm-tool {}", words.join(" ")));
         for line in lab.table(words)?.lines() {
-            println!("    {line}");
+            println!("{}", format!("    {line}").trim_end());
         }
         Ok(())
     }
 
     fn command(&self, command: &str) {
-        println!(
-            "  {} {}",
-            self.style.paint(Colour::Red, "vm-201#"),
-            self.style.bold(command)
-        );
+        println!("  {} {}", self.style.paint(Colour::Red, "vm-201#"), self.style.bold(command));
     }
 }
 
 fn heading(style: Style, text: &str) {
-    println!(
-        "\n{}",
-        style.bold(&style.paint(Colour::Cyan, &format!("== {text}")))
-    );
+    println!("\n{}", style.bold(&style.paint(Colour::Cyan, &format!("== {text}"))));
 }
 
 fn marks(lab: &Lab, trace: &Trace, flows: &[Flow]) -> Result<BTreeMap<Flow, u32>> {
     trace.clear()?;
     lab.send_flows(flows, Extras::None)?;
     trace.wait_for(flows.len()).context("trace flows")
-}
-
-fn tally(marks: &BTreeMap<Flow, u32>) -> BTreeMap<u32, u32> {
-    let mut tally = BTreeMap::new();
-    for mark in marks.values() {
-        *tally.entry(*mark).or_default() += 1;
-    }
-    tally
 }
 
 fn print_picture(style: Style) {

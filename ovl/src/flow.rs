@@ -44,22 +44,16 @@ pub fn list(family: Family, transport: Transport, count: u16) -> Vec<Flow> {
             // Odd factors, so that neither addresses nor ports come twice.
             let address = family.source(index.wrapping_mul(257).wrapping_add(1));
             let port = 1024 + index.wrapping_mul(31) % 32768;
-            Flow {
-                transport,
-                source: SocketAddr::new(address, port),
-            }
+            Flow { transport, source: SocketAddr::new(address, port) }
         })
         .collect()
 }
 
 /// `count` flows of every kind.
 pub fn list_of_each(count: u16) -> Vec<Flow> {
-    let kinds = FAMILIES
-        .into_iter()
-        .flat_map(|family| TRANSPORTS.map(|transport| (family, transport)));
-    kinds
-        .flat_map(|(family, transport)| list(family, transport, count))
-        .collect()
+    let kinds =
+        FAMILIES.into_iter().flat_map(|family| TRANSPORTS.map(|transport| (family, transport)));
+    kinds.flat_map(|(family, transport)| list(family, transport, count)).collect()
 }
 
 /// The transport's name on command lines.

@@ -43,12 +43,7 @@ pub struct Lookup {
 impl<'a> Lab<'a> {
     pub fn start(layout: Layout, bins: &'a Bins) -> Result<Self> {
         let cluster = Cluster::start(layout, bins).context("start cluster")?;
-        Ok(Self {
-            balancer: None,
-            servers: Vec::new(),
-            cluster,
-            bins,
-        })
+        Ok(Self { balancer: None, servers: Vec::new(), cluster, bins })
     }
 
     /// Everything: servers, rules, a table with all servers as targets, `lb`.
@@ -65,8 +60,7 @@ impl<'a> Lab<'a> {
         let address = format!("[::]:{PORT}");
         for id in self.cluster.servers() {
             let words = ["mconnect", "-server", "-udp", "-address", &address];
-            self.servers
-                .push(self.cluster.node(id)?.spawn("mconnect", &words)?);
+            self.servers.push(self.cluster.node(id)?.spawn("mconnect", &words)?);
         }
         for id in self.cluster.servers() {
             let node = self.cluster.node(id)?;
@@ -82,31 +76,15 @@ impl<'a> Lab<'a> {
     pub fn queue(&self, target: &[&str]) -> Result<()> {
         for family in FAMILIES {
             let (iptables, vip) = (family.iptables(), family.vip_prefix());
-            let rule = [
-                iptables,
-                "-t",
-                "mangle",
-                "-A",
-                "PREROUTING",
-                "-d",
-                &vip,
-                "-j",
-                "NFQUEUE",
-            ];
-            self.cluster
-                .router()?
-                .run(&[&rule, target].concat())?
-                .success()?;
+            let rule = [iptables, "-t", "mangle", "-A", "PREROUTING", "-d", &vip, "-j", "NFQUEUE"];
+            self.cluster.router()?.run(&[&rule, target].concat())?.success()?;
         }
         Ok(())
     }
 
     /// Runs `shm-tool` on the router; it must succeed.
     pub fn table(&self, words: &[&str]) -> Result<String> {
-        self.cluster
-            .router()?
-            .run(&[&["shm-tool"], words].concat())?
-            .success()
+        self.cluster.router()?.run(&[&["shm-tool"], words].concat())?.success()
     }
 
     /// What a reading verb of `shm-tool` says.
@@ -116,24 +94,18 @@ impl<'a> Lab<'a> {
     }
 
     pub fn activate_all(&self) -> Result<()> {
-        let marks: Vec<String> = self
-            .cluster
-            .servers()
-            .map(|server| server.number().to_string())
-            .collect();
+        let marks: Vec<String> =
+            self.cluster.servers().map(|server| server.number().to_string()).collect();
         let marks: Vec<&str> = marks.iter().map(String::as_str).collect();
-        self.table(&[&["activate"], marks.as_slice()].concat())
-            .map(drop)
+        self.table(&[&["activate"], marks.as_slice()].concat()).map(drop)
     }
 
     pub fn activate(&self, target: NodeId) -> Result<()> {
-        self.table(&["activate", &target.number().to_string()])
-            .map(drop)
+        self.table(&["activate", &target.number().to_string()]).map(drop)
     }
 
     pub fn deactivate(&self, target: NodeId) -> Result<()> {
-        self.table(&["deactivate", &target.number().to_string()])
-            .map(drop)
+        self.table(&["deactivate", &target.number().to_string()]).map(drop)
     }
 
     /// Starts `lb` on the router and waits until it is ready.
@@ -141,9 +113,7 @@ impl<'a> Lab<'a> {
         self.balancer = None;
         let words = [&["lb"], words].concat();
         let balancer = self.cluster.router()?.spawn("lb", &words)?;
-        self.balancer
-            .insert(balancer)
-            .wait_for_log("ready", PATIENCE)
+        self.balancer.insert(balancer).wait_for_log("ready", PATIENCE)
     }
 
     pub fn lb(&self) -> Result<&Process> {
@@ -180,16 +150,9 @@ impl<'a> Lab<'a> {
 
     pub fn send_packets(&self, packets: impl Iterator<Item = Vec<u8>>) -> Result<()> {
         let lines: Vec<String> = packets.map(|packet| to_hex(&packet)).collect();
-        let ovl = self
-            .bins
-            .ovl()
-            .to_str()
-            .context("name ovl: its path is not UTF-8")?;
+        let ovl = self.bins.ovl().to_str().context("name ovl: its path is not UTF-8")?;
         let tester = self.cluster.tester()?.entry();
-        tester
-            .run_with_input(&[ovl, "send-packets"], &lines.join("\n"))?
-            .success()
-            .map(drop)
+        tester.run_with_input(&[ovl, "send-packets"], &lines.join("\n"))?.success().map(drop)
     }
 
     /// What `shm-tool` says about each flow.
@@ -213,11 +176,7 @@ impl<'a> Lab<'a> {
         });
         let lookups: BTreeMap<_, _> = lookups.collect::<Result<_>>()?;
         if lookups.len() != flows.len() {
-            bail!(
-                "read shm-tool lookup: {} reports for {} flows",
-                lookups.len(),
-                flows.len()
-            );
+            bail!("read shm-tool lookup: {} reports for {} flows", lookups.len(), flows.len());
         }
         Ok(lookups)
     }
@@ -233,10 +192,7 @@ fn parse_lookup(report: &Value) -> Option<Lookup> {
         Value::Null => None,
         mark => Some(number(mark)?),
     };
-    Some(Lookup {
-        slot: number(&report["slot"])?,
-        mark,
-    })
+    Some(Lookup { slot: number(&report["slot"])?, mark })
 }
 
 /// Whether a table of /proc/net holds a socket without a peer on the port of `mconnect`.
@@ -259,16 +215,9 @@ mod tests {
     #[test]
     fn finds_a_listening_socket() {
         let line = |local: &str, remote: &str| {
-            format!(
-                "   0: {}:{local} {}:{remote} 0A 0 0",
-                "0".repeat(32),
-                "0".repeat(32)
-            )
+            format!("   0: {}:{local} {}:{remote} 0A 0 0", "0".repeat(32), "0".repeat(32))
         };
-        assert!(listens(&format!(
-            "  sl  local_address\n{}",
-            line("1389", "0000")
-        )));
+        assert!(listens(&format!("  sl  local_address\n{}", line("1389", "0000"))));
         assert!(!listens(&line("1389", "C001")));
         assert!(!listens(&line("138A", "0000")));
         assert!(!listens(""));
@@ -277,18 +226,9 @@ mod tests {
     #[test]
     fn reads_a_lookup() {
         let read = |report: Value| parse_lookup(&report);
-        let found = Some(Lookup {
-            slot: 996,
-            mark: Some(3),
-        });
+        let found = Some(Lookup { slot: 996, mark: Some(3) });
         assert_eq!(read(json!({"hash": 1, "slot": 996, "mark": 3})), found);
-        assert_eq!(
-            read(json!({"slot": 0, "mark": null})),
-            Some(Lookup {
-                slot: 0,
-                mark: None
-            })
-        );
+        assert_eq!(read(json!({"slot": 0, "mark": null})), Some(Lookup { slot: 0, mark: None }));
         assert_eq!(read(json!({"slot": 0})), None);
         assert_eq!(read(json!({"mark": 1})), None);
     }

@@ -32,9 +32,8 @@ pub struct Answers {
 impl Connections {
     pub fn words(&self) -> Vec<String> {
         let address = SocketAddr::new(self.family.vip(), PORT);
-        let mut words: Vec<String> = ["mconnect", "-output", "json", "-seed", "1"]
-            .map(str::to_owned)
-            .into();
+        let mut words: Vec<String> =
+            ["mconnect", "-output", "json", "-seed", "1"].map(str::to_owned).into();
         words.extend(["-address".to_owned(), address.to_string()]);
         words.extend(["-nconn".to_owned(), self.count.to_string()]);
         words.extend(["-srccidr".to_owned(), self.family.source_prefix()]);
@@ -60,10 +59,7 @@ impl Answers {
             Value::Null => BTreeMap::new(),
             _ => anyhow::bail!(odd()),
         };
-        Ok(Self {
-            hosts,
-            failed: number("failed_connects")? + number("failed_reads")?,
-        })
+        Ok(Self { hosts, failed: number("failed_connects")? + number("failed_reads")? })
     }
 
     pub fn total(&self) -> u64 {
@@ -91,14 +87,8 @@ mod tests {
     use super::*;
 
     fn answers(counts: &[u64]) -> Answers {
-        let hosts = counts
-            .iter()
-            .zip(1..)
-            .map(|(count, n)| (format!("vm-{n:03}"), *count));
-        Answers {
-            hosts: hosts.collect(),
-            failed: 0,
-        }
+        let hosts = counts.iter().zip(1..).map(|(count, n)| (format!("vm-{n:03}"), *count));
+        Answers { hosts: hosts.collect(), failed: 0 }
     }
 
     #[test]
@@ -119,30 +109,20 @@ mod tests {
             answers(&[49, 151, 100, 100]).unevenness(4, 50).unwrap(),
             "vm-001 answered 49 of 400"
         );
-        assert_eq!(
-            answers(&[100, 100]).unevenness(4, 50).unwrap(),
-            "2 hosts answered"
-        );
+        assert_eq!(answers(&[100, 100]).unevenness(4, 50).unwrap(), "2 hosts answered");
     }
 
     #[test]
     fn udp_is_asked_for() {
-        let tcp = Connections {
-            family: Family::V6,
-            transport: Transport::Tcp,
-            count: 7,
-            seconds: 2,
-        };
+        let tcp =
+            Connections { family: Family::V6, transport: Transport::Tcp, count: 7, seconds: 2 };
         let words = tcp.words().join(" ");
         assert_eq!(
             words,
             "mconnect -output json -seed 1 -address [1000::]:5001 -nconn 7 \
              -srccidr 1000::1:1400:0/112 -timeout 2s"
         );
-        let udp = Connections {
-            transport: Transport::Udp,
-            ..tcp
-        };
+        let udp = Connections { transport: Transport::Udp, ..tcp };
         assert_eq!(udp.words().join(" "), words + " -udp");
     }
 }

@@ -27,8 +27,7 @@ impl Switch {
     pub fn wait_ready(&mut self) -> Result<()> {
         self.0.wait_ready()?;
         // Bridges have no addresses, so they need no neighbours either.
-        self.0
-            .script("echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6")?;
+        self.0.script("echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6")?;
         Ok(())
     }
 
@@ -38,13 +37,7 @@ impl Switch {
 
     pub fn attach(&self, attachments: &[Attachment]) -> Result<()> {
         let mut batch = String::new();
-        for Attachment {
-            id,
-            node,
-            device,
-            net,
-        } in attachments
-        {
+        for Attachment { id, node, device, net } in attachments {
             attachment_batch(&mut batch, *id, node.entry().holder(), device, *net);
         }
         self.ip_batch(&batch)

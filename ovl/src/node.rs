@@ -55,34 +55,17 @@ impl Node {
     /// Starts a node; it can be used after [`Node::wait_ready`].
     pub fn start(name: &str, search_path: &OsStr) -> Result<Self> {
         let mut holder = Command::new("unshare")
-            .args([
-                "--net",
-                "--mount",
-                "--uts",
-                "--ipc",
-                "--pid",
-                "--fork",
-                "--kill-child=KILL",
-            ])
+            .args(["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child=KILL"])
             .args(["--", "sh", "-eus", name])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .context("start unshare (of util-linux)")?;
         let mut stdin = holder.stdin.take().context("take standard input")?;
-        stdin
-            .write_all(INIT.as_bytes())
-            .with_context(|| format!("start node {name}"))?;
-        let entry = Entry {
-            name: name.to_owned(),
-            holder: holder.id(),
-            search_path: search_path.into(),
-        };
-        Ok(Self {
-            name: name.to_owned(),
-            holder,
-            entry,
-        })
+        stdin.write_all(INIT.as_bytes()).with_context(|| format!("start node {name}"))?;
+        let entry =
+            Entry { name: name.to_owned(), holder: holder.id(), search_path: search_path.into() };
+        Ok(Self { name: name.to_owned(), holder, entry })
     }
 
     pub fn wait_ready(&mut self) -> Result<()> {
@@ -167,9 +150,7 @@ impl Entry {
     /// numbers mean what they mean to the runner.
     pub fn ip_batch_outside(&self, batch: &str) -> Result<()> {
         let mut command = Command::new("nsenter");
-        command
-            .arg(format!("--net=/proc/{}/ns/net", self.holder))
-            .args(["ip", "-batch", "-"]);
+        command.arg(format!("--net=/proc/{}/ns/net", self.holder)).args(["ip", "-batch", "-"]);
         let what = format!("ip -batch on {}", self.name);
         let ran = feed(command, &what, batch).with_context(|| format!("run {what}"))?;
         ran.success().map(drop)
@@ -199,26 +180,19 @@ impl Entry {
     /// child is.
     pub fn nsenter_args(&self) -> Vec<String> {
         let holder = self.holder;
-        let mut args: Vec<String> = [
-            "mount=mnt",
-            "net=net",
-            "uts=uts",
-            "ipc=ipc",
-            "pid=pid_for_children",
-        ]
-        .iter()
-        .filter_map(|pair| pair.split_once('='))
-        .map(|(option, file)| format!("--{option}=/proc/{holder}/ns/{file}"))
-        .collect();
+        let mut args: Vec<String> =
+            ["mount=mnt", "net=net", "uts=uts", "ipc=ipc", "pid=pid_for_children"]
+                .iter()
+                .filter_map(|pair| pair.split_once('='))
+                .map(|(option, file)| format!("--{option}=/proc/{holder}/ns/{file}"))
+                .collect();
         args.push("--".to_owned());
         args
     }
 
     fn set_environment(&self, command: &mut Command) {
         // A folder of the machine would be shared by all nodes.
-        command
-            .env("PATH", &self.search_path)
-            .env_remove("MARKWAY_SHM_DIR");
+        command.env("PATH", &self.search_path).env_remove("MARKWAY_SHM_DIR");
     }
 }
 
@@ -245,21 +219,14 @@ impl Ran {
             return Ok(self.stdout());
         }
         let stderr = self.stderr();
-        let reason = if stderr.trim().is_empty() {
-            "no message"
-        } else {
-            stderr.trim()
-        };
+        let reason = if stderr.trim().is_empty() { "no message" } else { stderr.trim() };
         bail!("run {}: {}: {reason}", self.what, self.output.status)
     }
 }
 
 fn feed(mut command: Command, what: &str, input: &str) -> Result<Ran> {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut stdin = child.stdin.take().context("take standard input")?;
     let output = thread::scope(|scope| {
         // A command may end without having read all: not this side's error.
@@ -268,10 +235,7 @@ fn feed(mut command: Command, what: &str, input: &str) -> Result<Ran> {
         });
         child.wait_with_output()
     })?;
-    Ok(Ran {
-        what: what.to_owned(),
-        output,
-    })
+    Ok(Ran { what: what.to_owned(), output })
 }
 
 /// The file of a background process: its number or its log.

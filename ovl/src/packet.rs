@@ -47,20 +47,12 @@ fn packet(flow: &Flow, extras: Extras, segment: &[u8]) -> Vec<u8> {
         Transport::Udp => UDP,
     };
     match (flow.source.ip(), flow.destination().ip()) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => ipv4(
-            source.octets(),
-            destination.octets(),
-            protocol,
-            extras,
-            segment,
-        ),
-        (source, destination) => ipv6(
-            octets(source),
-            octets(destination),
-            protocol,
-            extras,
-            segment,
-        ),
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            ipv4(source.octets(), destination.octets(), protocol, extras, segment)
+        }
+        (source, destination) => {
+            ipv6(octets(source), octets(destination), protocol, extras, segment)
+        }
     }
 }
 
@@ -77,9 +69,9 @@ fn transport_segment(flow: &Flow) -> Vec<u8> {
     segment.extend(flow.destination().port().to_be_bytes());
     match flow.transport {
         // Sequence and acknowledgement number; 5 words, SYN, window; checksum, urgent pointer.
-        Transport::Tcp => segment.extend([
-            0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0x20, 0, 0xde, 0xad, 0, 0,
-        ]),
+        Transport::Tcp => {
+            segment.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0x20, 0, 0xde, 0xad, 0, 0])
+        }
         // Length, checksum, data.
         Transport::Udp => segment.extend([0, 12, 0xde, 0xad, b't', b'e', b's', b't']),
     }
@@ -182,9 +174,6 @@ mod tests {
 
     #[test]
     fn a_cut_packet_ends_within_the_ports() {
-        assert_eq!(
-            cut_packet(&flow_of(Family::V4, Transport::Tcp)).len(),
-            20 + 3
-        );
+        assert_eq!(cut_packet(&flow_of(Family::V4, Transport::Tcp)).len(), 20 + 3);
     }
 }

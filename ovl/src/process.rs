@@ -9,6 +9,16 @@ use anyhow::{Context, Result, bail};
 use crate::node::{Entry, run_path};
 use crate::wait;
 
+/// Starts a program, tells its number, waits for it and ends as it did. The shell stays in between
+/// because nsenter, when its child is stopped, stops too and has to be woken. What the shell itself
+/// has to say (that a signal killed its child) is of no interest.
+const KEEP: &str = r#"
+"$@" >"/run/$0.log" 2>&1 &
+echo $! >"/run/$0.pid"
+exec 2>/dev/null
+wait $!
+"#;
+
 /// Ends (by SIGKILL) when it is dropped. What it prints goes to /run/NAME.log in its node.
 pub struct Process {
     name: String,
@@ -27,7 +37,7 @@ impl Process {
         let enter = entry
             .command("sh")
             .arg("-c")
-            .arg(r#"echo $$ >"/run/$0.pid"; exec "$@" >"/run/$0.log" 2>&1"#)
+            .arg(KEEP)
             .arg(name)
             .args(words)
             .stdin(std::process::Stdio::null())
@@ -39,12 +49,7 @@ impl Process {
                 .filter(|text| text.ends_with('\n'))
                 .and_then(|text| text.trim().parse().ok()))
         })?;
-        Ok(Self {
-            name: name.to_owned(),
-            entry: entry.clone(),
-            enter,
-            id,
-        })
+        Ok(Self { name: name.to_owned(), entry: entry.clone(), enter, id })
     }
 
     /// All that it printed so far.
@@ -56,17 +61,13 @@ impl Process {
 
     pub fn signal(&self, signal: &str) -> Result<()> {
         let id = self.id.to_string();
-        self.entry
-            .run(&["sh", "-c", r#"kill -s "$0" "$1""#, signal, &id])?
-            .success()?;
+        self.entry.run(&["sh", "-c", r#"kill -s "$0" "$1""#, signal, &id])?.success()?;
         Ok(())
     }
 
     /// The exit status, when it has ended.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.enter
-            .try_wait()
-            .with_context(|| format!("wait for {}", self.name))
+        self.enter.try_wait().with_context(|| format!("wait for {}", self.name))
     }
 
     pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
@@ -82,11 +83,7 @@ impl Process {
                 return Ok(Some(()));
             }
             if let Some(status) = self.ended()? {
-                bail!(
-                    "start {}: ended with {status}: {}",
-                    self.name,
-                    self.log().trim()
-                );
+                bail!("start {}: ended with {status}: {}", self.name, self.log().trim());
             }
             Ok(None)
         })
@@ -96,9 +93,12 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if matches!(self.ended(), Ok(None)) {
-            // Both may fail only because the process, or its whole node, has just ended.
+            // These fail only because the process, or its whole node, has just ended.
             let _ = self.signal("KILL");
-            let _ = self.enter.wait();
+            if self.wait(Duration::from_secs(5)).is_err() {
+                let _ = self.enter.kill();
+                let _ = self.enter.wait();
+            }
         }
     }
 }

@@ -41,12 +41,7 @@ fn start_file(cluster: &Cluster) -> String {
     let mut cases = String::new();
     let mut names = Vec::new();
     for (id, node) in cluster.nodes() {
-        let _ = writeln!(
-            cases,
-            "    {}|{id}) set -- {} ;;",
-            id.number(),
-            enter_words(node)
-        );
+        let _ = writeln!(cases, "    {}|{id}) set -- {} ;;", id.number(), enter_words(node));
         names.push(format!("{} ({id})", id.number()));
     }
     let names = names.join(", ");

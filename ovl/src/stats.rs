@@ -24,9 +24,7 @@ pub struct Stats {
 impl Stats {
     pub fn parse(report: &str) -> Result<Self> {
         let report: Value = serde_json::from_str(report).context("read stats")?;
-        let queues = report["queues"]
-            .as_array()
-            .context("read stats: no queues")?;
+        let queues = report["queues"].as_array().context("read stats: no queues")?;
         Ok(Self {
             queues: queues.iter().map(Counters::parse).collect::<Result<_>>()?,
             sum: Counters::parse(&report["sum"])?,
@@ -50,18 +48,13 @@ impl Stats {
 impl Counters {
     fn parse(report: &Value) -> Result<Self> {
         let number = |key: &str| {
-            report[key]
-                .as_u64()
-                .with_context(|| format!("read stats: no number {key}"))
+            report[key].as_u64().with_context(|| format!("read stats: no number {key}"))
         };
         let numbers = |key: &str| {
-            let object = report[key]
-                .as_object()
-                .with_context(|| format!("read stats: no {key}"))?;
+            let object =
+                report[key].as_object().with_context(|| format!("read stats: no {key}"))?;
             let pairs = object.iter().map(|(name, value)| {
-                let value = value
-                    .as_u64()
-                    .with_context(|| format!("read stats: odd {name}"))?;
+                let value = value.as_u64().with_context(|| format!("read stats: odd {name}"))?;
                 Ok((name.clone(), value))
             });
             pairs.collect::<Result<_>>()

@@ -33,21 +33,13 @@ impl Style {
     }
 
     fn wrap(self, code: &str, text: &str) -> String {
-        if self.coloured {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.coloured { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 
 /// A bar of `count`, `width` characters long when it is `most`.
 pub fn bar(count: u64, most: u64, width: u64) -> String {
-    let length = if most == 0 {
-        0
-    } else {
-        (count * width).div_ceil(most)
-    };
+    let length = if most == 0 { 0 } else { (count * width).div_ceil(most) };
     "#".repeat(usize::try_from(length).unwrap_or(0))
 }
 
@@ -58,10 +50,7 @@ mod tests {
     #[test]
     fn plain_text_has_no_codes() {
         assert_eq!(Style { coloured: false }.paint(Colour::Red, "x"), "x");
-        assert_eq!(
-            Style { coloured: true }.paint(Colour::Red, "x"),
-            "\x1b[31mx\x1b[0m"
-        );
+        assert_eq!(Style { coloured: true }.paint(Colour::Red, "x"), "\x1b[31mx\x1b[0m");
     }
 
     #[test]

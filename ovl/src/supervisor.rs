@@ -19,24 +19,13 @@ pub fn run_inside() -> Result<ExitCode> {
     // the same on behalf of its child.
     let status = Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "--"])
-        .args([
-            "unshare",
-            "--pid",
-            "--mount",
-            "--fork",
-            "--kill-child=KILL",
-            "--mount-proc",
-            "--",
-        ])
+        .args(["unshare", "--pid", "--mount", "--fork", "--kill-child=KILL", "--mount-proc", "--"])
         .arg(exe)
         .arg("--supervised")
         .args(env::args_os().skip(1))
         .status()
         .context("start setpriv (of util-linux)")?;
-    let code = status
-        .code()
-        .and_then(|code| u8::try_from(code).ok())
-        .unwrap_or(1);
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
     Ok(ExitCode::from(code))
 }
 

@@ -23,9 +23,7 @@ impl<'a> Trace<'a> {
     /// Notes the mark that packets leave the router with.
     pub fn of_marks(router: &'a Node) -> Result<Self> {
         let table = "trace-marks";
-        install(router, table, "hook postrouting priority 0", |_| {
-            String::new()
-        })?;
+        install(router, table, "hook postrouting priority 0", |_| String::new())?;
         Ok(Self { router, table })
     }
 
@@ -45,14 +43,10 @@ impl<'a> Trace<'a> {
     /// The mark of every flow, once there are `count` flows.
     pub fn wait_for(&self, count: usize) -> Result<BTreeMap<Flow, u32>> {
         let mut seen = BTreeMap::new();
-        wait::until(
-            &format!("{count} flows in {}", self.table),
-            Duration::from_secs(5),
-            || {
-                seen = self.seen()?;
-                Ok((seen.len() >= count).then_some(()))
-            },
-        )
+        wait::until(&format!("{count} flows in {}", self.table), Duration::from_secs(5), || {
+            seen = self.seen()?;
+            Ok((seen.len() >= count).then_some(()))
+        })
         .with_context(|| format!("{} flows were seen", seen.len()))?;
         Ok(seen)
     }
@@ -60,9 +54,7 @@ impl<'a> Trace<'a> {
     pub fn clear(&self) -> Result<()> {
         for family in FAMILIES {
             let set = set_name(family);
-            self.router
-                .run(&["nft", "flush", "set", "inet", self.table, &set])?
-                .success()?;
+            self.router.run(&["nft", "flush", "set", "inet", self.table, &set])?.success()?;
         }
         Ok(())
     }
@@ -117,6 +109,15 @@ impl Moves {
     }
 }
 
+/// How many flows have each mark.
+pub fn tally(marks: &BTreeMap<Flow, u32>) -> BTreeMap<u32, u32> {
+    let mut tally = BTreeMap::new();
+    for mark in marks.values() {
+        *tally.entry(*mark).or_default() += 1;
+    }
+    tally
+}
+
 fn set_name(family: Family) -> String {
     format!("seen-{}", family.nft())
 }
@@ -128,9 +129,7 @@ fn install(
     action: impl Fn(Family) -> String,
 ) -> Result<()> {
     let ruleset = ruleset(table, hook, action);
-    let ran = router
-        .entry()
-        .run_with_input(&["nft", "-f", "-"], &ruleset)?;
+    let ran = router.entry().run_with_input(&["nft", "-f", "-"], &ruleset)?;
     ran.success().map(drop)
 }
 
@@ -152,18 +151,10 @@ fn ruleset(table: &str, hook: &str, action: impl Fn(Family) -> String) -> String
 /// The elements of a set as `nft -j` lists them.
 fn parse_set(listing: &str) -> Result<Vec<(Flow, u32)>> {
     let listing: Value = serde_json::from_str(listing)?;
-    let objects = listing["nftables"]
-        .as_array()
-        .context("no list of objects")?;
-    let set = objects
-        .iter()
-        .find_map(|object| object.get("set"))
-        .context("no set")?;
+    let objects = listing["nftables"].as_array().context("no list of objects")?;
+    let set = objects.iter().find_map(|object| object.get("set")).context("no set")?;
     // An empty set has no list of elements at all.
-    let elements = set["elem"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let elements = set["elem"].as_array().map(Vec::as_slice).unwrap_or_default();
     elements
         .iter()
         .map(|element| {
@@ -183,13 +174,7 @@ fn parse_element(concat: &Value) -> Option<(Flow, u32)> {
     };
     let port = u16::try_from(concat[2].as_u64()?).ok()?;
     let mark = u32::try_from(concat[3].as_u64()?).ok()?;
-    Some((
-        Flow {
-            transport,
-            source: SocketAddr::new(address, port),
-        },
-        mark,
-    ))
+    Some((Flow { transport, source: SocketAddr::new(address, port) }, mark))
 }
 
 #[cfg(test)]
@@ -201,16 +186,10 @@ mod tests {
         let listing = r#"{"nftables": [{"metainfo": {"version": "1.0.6"}}, {"set": {"family": "inet",
             "name": "seen-ip", "elem": [{"concat": ["20.0.0.1", "tcp", 1024, 3]},
             {"elem": {"val": {"concat": ["20.0.0.2", "udp", 9, 4]}, "expires": 5}}]}}]}"#;
-        let flow = |transport, source: &str| Flow {
-            transport,
-            source: source.parse().unwrap(),
-        };
+        let flow = |transport, source: &str| Flow { transport, source: source.parse().unwrap() };
         assert_eq!(
             parse_set(listing).unwrap(),
-            [
-                (flow(Transport::Tcp, "20.0.0.1:1024"), 3),
-                (flow(Transport::Udp, "20.0.0.2:9"), 4),
-            ]
+            [(flow(Transport::Tcp, "20.0.0.1:1024"), 3), (flow(Transport::Udp, "20.0.0.2:9"), 4),]
         );
     }
 
@@ -221,30 +200,17 @@ mod tests {
         let before = trace([1, 2, 3, 3, 1]);
         assert_eq!(
             Moves::between(&before, &trace([1, 1, 1, 2, 1]), 3),
-            Moves {
-                flows: 5,
-                of_removed: 2,
-                of_others: 1,
-                stale: 0
-            }
+            Moves { flows: 5, of_removed: 2, of_others: 1, stale: 0 }
         );
         assert_eq!(
             Moves::between(&before, &before, 3),
-            Moves {
-                flows: 5,
-                of_removed: 2,
-                of_others: 0,
-                stale: 2
-            }
+            Moves { flows: 5, of_removed: 2, of_others: 0, stale: 2 }
         );
     }
 
     #[test]
     fn an_empty_set_is_empty_and_rubbish_an_error() {
-        assert_eq!(
-            parse_set(r#"{"nftables": [{"set": {"name": "x"}}]}"#).unwrap(),
-            []
-        );
+        assert_eq!(parse_set(r#"{"nftables": [{"set": {"name": "x"}}]}"#).unwrap(), []);
         assert!(parse_set(r#"{"nftables": [{"set": {"elem": [{"concat": [1]}]}}]}"#).is_err());
         assert!(parse_set("{}").is_err());
     }

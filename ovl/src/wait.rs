@@ -19,10 +19,7 @@ pub fn until<T>(
             return Ok(found);
         }
         if Instant::now() >= deadline {
-            bail!(
-                "wait for {what}: not seen within {:.1} s",
-                limit.as_secs_f64()
-            );
+            bail!("wait for {what}: not seen within {:.1} s", limit.as_secs_f64());
         }
         thread::sleep(PAUSE);
     }

@@ -11,6 +11,8 @@ use lb_sys::shm::{Cause, Name, ShmError};
 use thiserror::Error;
 
 use crate::args::Cli;
+use crate::capture::CaptureError;
+use crate::source::Source;
 
 #[derive(Debug, Error)]
 pub enum Error {
@@ -27,6 +29,21 @@ pub enum Error {
     SctpInUdp { table: Name, port: u16 },
     #[error("open folder {}: {cause}; MARKWAY_SHM_DIR names the folder of the tables", .path.display())]
     Folder { path: PathBuf, cause: io::Error },
+    #[error("read {}: {cause}", .path.display())]
+    Read { path: PathBuf, cause: io::Error },
+    #[error("read {}: {cause}", .path.display())]
+    File { path: PathBuf, cause: TableError },
+    #[error("read {}: {cause}", .path.display())]
+    Capture { path: PathBuf, cause: CaptureError },
+    #[error("read packet: {0}")]
+    Hex(String),
+    #[error("save table to {}: {cause}", .path.display())]
+    Save { path: PathBuf, cause: io::Error },
+    #[error("verify {} {object}: {}", .object.kind(), counted(*.problems))]
+    Unsound { object: Source, problems: usize },
+    /// What keeps a comparison from being made: 1 would mean that there is a difference.
+    #[error("{0}")]
+    Trouble(Box<Error>),
     #[error("write man pages to {}: {cause}", .folder.display())]
     Man { folder: PathBuf, cause: io::Error },
     #[error("watch counters: {0}")]
@@ -43,7 +60,7 @@ impl Error {
     pub fn report(&self) -> ExitCode {
         match self {
             // Nobody reads on (`shm-tool show | head`), which is their right.
-            Error::Output(cause) if cause.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            error if error.is_nobody_reading() => ExitCode::SUCCESS,
             Error::Usage { verb, problem } => {
                 let mut command = Cli::command();
                 command.build();
@@ -58,15 +75,30 @@ impl Error {
             }
             other => {
                 say(&format!("error: {other}"));
-                ExitCode::FAILURE
+                match other {
+                    Error::Trouble(_) => ExitCode::from(2),
+                    _ => ExitCode::FAILURE,
+                }
             }
         }
+    }
+
+    /// Whether stdout leads nowhere any more.
+    pub fn is_nobody_reading(&self) -> bool {
+        matches!(self, Error::Output(cause) if cause.kind() == ErrorKind::BrokenPipe)
     }
 }
 
 /// Writes to stderr, where perhaps nobody reads any more either.
 fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
+}
+
+fn counted(problems: usize) -> String {
+    match problems {
+        1 => "1 problem".into(),
+        _ => format!("{problems} problems"),
+    }
 }
 
 fn advice(error: &ShmError) -> &'static str {

@@ -3,9 +3,12 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod capture;
 mod columns;
 mod error;
 mod output;
+mod settings;
+mod source;
 mod verb;
 
 use std::process::ExitCode;
@@ -16,7 +19,7 @@ use crate::args::Cli;
 
 fn main() -> ExitCode {
     match Cli::parse().verb.run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => error.report(),
     }
 }

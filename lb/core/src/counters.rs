@@ -72,6 +72,20 @@ const REASONS: [(Reason, &str); 7] = [
 ];
 const COUNTERS: usize = OTHERS.len() + CLASSES.len() + REASONS.len();
 
+impl Class {
+    /// Its name among the counters.
+    pub fn name(self) -> &'static str {
+        CLASSES[self as usize].1
+    }
+}
+
+impl Reason {
+    /// Its name among the counters.
+    pub fn name(self) -> &'static str {
+        REASONS[self as usize].1
+    }
+}
+
 /// Numbers of everything that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts([u64; COUNTERS]);
@@ -257,6 +271,8 @@ mod tests {
             .collect();
         let places: HashSet<usize> = all.iter().map(|counter| counter.place()).collect();
         assert_eq!(places, (0..COUNTERS).collect());
+        assert!(CLASSES.iter().all(|&(class, name)| class.name() == name));
+        assert!(REASONS.iter().all(|&(reason, name)| reason.name() == name));
 
         let mut counts = Counts::default();
         for (number, counter) in (1..).zip(&all) {

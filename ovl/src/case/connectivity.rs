@@ -53,11 +53,7 @@ fn a_mark_leads_to_its_server(lab: &mut Lab) -> Result<()> {
         mark_all(cluster, family)?;
         count_arrivals(cluster, family)?;
         let source = family.source(0x0102).to_string();
-        ping(
-            cluster.tester()?,
-            3,
-            &["-I", &source, &family.vip().to_string()],
-        )?;
+        ping(cluster.tester()?, 3, &["-I", &source, &family.vip().to_string()])?;
         check_arrivals(cluster, family, 3)?;
     }
     Ok(())
@@ -75,14 +71,8 @@ fn raw_packets_arrive(lab: &mut Lab) -> Result<()> {
         trace.clear()?;
         lab.send_flows(&flows, extras)?;
         let marks = trace.wait_for(flows.len())?;
-        let wrong = marks
-            .iter()
-            .find(|(flow, mark)| **mark != 3 || !flows.contains(flow));
-        check(
-            wrong.is_none(),
-            "mark 3 on every flow that was sent",
-            format!("{wrong:?}"),
-        )?;
+        let wrong = marks.iter().find(|(flow, mark)| **mark != 3 || !flows.contains(flow));
+        check(wrong.is_none(), "mark 3 on every flow that was sent", format!("{wrong:?}"))?;
     }
     for family in FAMILIES {
         check_arrivals(cluster, family, 1000)?;

@@ -9,11 +9,12 @@ use crate::lab::{Lab, PATIENCE, QUEUE};
 pub const CASES: &[Case] = &[
     Case {
         name: "queue-in-use",
-        about: "a second lb on the same queue is refused and the first goes on",
+        about: "a second lb on the same queue or instance is refused, the first goes on",
         layout: STANDARD,
         run: |lab| {
             lab.start_service()?;
-            refuses(lab, &["lb", "--queue", QUEUE], "queue 2")?;
+            refuses(lab, &["lb", "--queue", QUEUE, "--instance", "second"], "queue 2")?;
+            refuses(lab, &["lb", "--queue", "3"], "instance")?;
             connect_all_kinds(lab, 4)
         },
     },
@@ -30,11 +31,7 @@ pub const CASES: &[Case] = &[
         run: |lab| {
             lab.table(&["init"])?;
             let without = ["setpriv", "--bounding-set=-net_admin", "--"];
-            refuses(
-                lab,
-                &[&without[..], &["lb", "--queue", QUEUE]].concat(),
-                "CAP_NET_ADMIN",
-            )
+            refuses(lab, &[&without[..], &["lb", "--queue", QUEUE]].concat(), "CAP_NET_ADMIN")
         },
     },
     Case {
@@ -72,9 +69,7 @@ fn ends_on_sigterm(lab: &mut Lab) -> Result<()> {
     let log = lb.log();
     check(status.success(), "exit code 0", status)?;
     check(
-        log.lines()
-            .last()
-            .is_some_and(|line| line.contains(&received.to_string())),
+        log.lines().last().is_some_and(|line| line.contains(&received.to_string())),
         format!("a last line that tells of {received} packets received"),
         log,
     )

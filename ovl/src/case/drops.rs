@@ -11,10 +11,7 @@ use crate::packet::cut_packet;
 use crate::wait;
 
 /// Packets must reach the queue with the sizes that they were sent with.
-const LAYOUT: Layout = Layout {
-    servers: 4,
-    offload: false,
-};
+const LAYOUT: Layout = Layout { servers: 4, offload: false };
 
 pub const CASES: &[Case] = &[
     Case {
@@ -35,18 +32,10 @@ fn fragments_are_counted(lab: &mut Lab) -> Result<()> {
     lab.start_service()?;
     for family in FAMILIES {
         let vip = family.vip().to_string();
-        let ping = [
-            "ping", "-n", "-q", "-i", "0.02", "-c", "5", "-W", "1", "-s", "3000", "-M", "dont",
-        ];
-        let ran = lab
-            .cluster
-            .tester()?
-            .run(&[ping.as_slice(), &[&vip]].concat())?;
-        check(
-            !ran.succeeded(),
-            format!("no answer to fragments for {vip}"),
-            ran.stdout(),
-        )?;
+        let ping =
+            ["ping", "-n", "-q", "-i", "0.02", "-c", "5", "-W", "1", "-s", "3000", "-M", "dont"];
+        let ran = lab.cluster.tester()?.run(&[ping.as_slice(), &[&vip]].concat())?;
+        check(!ran.succeeded(), format!("no answer to fragments for {vip}"), ran.stdout())?;
     }
     // 3,008 bytes are three fragments at 1,500.
     wait_for_drops(lab, "fragment", 2 * 5 * 3)

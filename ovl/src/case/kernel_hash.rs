@@ -18,11 +18,7 @@ pub const CASES: &[Case] = &[Case {
 fn all_agree(lab: &mut Lab) -> Result<()> {
     lab.start_service()?;
     let table = lab.table_json("show")?;
-    let number = |key: &str| {
-        table[key]
-            .as_u64()
-            .with_context(|| format!("read show: no {key}"))
-    };
+    let number = |key: &str| table[key].as_u64().with_context(|| format!("read show: no {key}"));
     let router = lab.cluster.router()?;
     let marks = Trace::of_marks(router)?;
     // The rules differ in the hash only: when just these are refused it is the kernel's lack.

@@ -23,9 +23,7 @@ fn other_bits_stay(lab: &mut Lab) -> Result<()> {
     for family in FAMILIES {
         let (iptables, vip) = (family.iptables(), family.vip_prefix());
         let set = "MARK --set-mark 0x100";
-        router.script(&format!(
-            "{iptables} -t mangle -A PREROUTING -d {vip} -j {set}"
-        ))?;
+        router.script(&format!("{iptables} -t mangle -A PREROUTING -d {vip} -j {set}"))?;
         let ip = family.ip();
         for server in lab.cluster.servers() {
             let mark = server.number();
@@ -40,10 +38,6 @@ fn other_bits_stay(lab: &mut Lab) -> Result<()> {
     let trace = Trace::of_marks(lab.cluster.router()?)?;
     let marks = trace_flows(lab, &trace, &flow::list_of_each(50))?;
     let marks: BTreeSet<u32> = marks.into_values().collect();
-    check(
-        marks == (0x101..=0x104).collect(),
-        "marks 0x101 to 0x104",
-        format!("{marks:#x?}"),
-    )?;
+    check(marks == (0x101..=0x104).collect(), "marks 0x101 to 0x104", format!("{marks:#x?}"))?;
     connect_all_kinds(lab, 4)
 }

@@ -34,10 +34,7 @@ pub struct Case {
     run: fn(&mut Lab) -> Result<()>,
 }
 
-const STANDARD: Layout = Layout {
-    servers: 4,
-    offload: true,
-};
+const STANDARD: Layout = Layout { servers: 4, offload: true };
 
 /// All cases in the order in which they run.
 fn all() -> Vec<&'static Case> {
@@ -72,11 +69,7 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
         }
     }
     println!("{tally}");
-    Ok(if tally.failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Fails unless `holds`; the report shows both texts.
@@ -84,11 +77,7 @@ pub fn check(holds: bool, expected: impl fmt::Display, seen: impl fmt::Display) 
     if holds {
         return Ok(());
     }
-    Err(Mismatch {
-        expected: expected.to_string(),
-        seen: seen.to_string(),
-    }
-    .into())
+    Err(Mismatch { expected: expected.to_string(), seen: seen.to_string() }.into())
 }
 
 /// A case that this machine's kernel cannot run, and why. Whatever else is missing is a failure.
@@ -128,12 +117,10 @@ fn select(names: &[String]) -> Result<Vec<&'static Case>> {
     }
     names
         .iter()
-        .map(
-            |name| match all().into_iter().find(|case| case.name == *name) {
-                Some(case) => Ok(case),
-                None => bail!("find case {name}: there is none (see ovl test --list)"),
-            },
-        )
+        .map(|name| match all().into_iter().find(|case| case.name == *name) {
+            Some(case) => Ok(case),
+            None => bail!("find case {name}: there is none (see ovl test --list)"),
+        })
         .collect()
 }
 
@@ -148,11 +135,7 @@ fn run_one(case: &Case, bins: &Bins, style: Style, keep: bool) -> Verdict {
     };
     let seconds = start.elapsed().as_secs_f64();
     let line = |colour, word: &str| {
-        println!(
-            "{} {:24} {seconds:5.1} s",
-            style.paint(colour, &format!("{word:7}")),
-            case.name
-        );
+        println!("{} {:24} {seconds:5.1} s", style.paint(colour, &format!("{word:7}")), case.name);
     };
     let Err(error) = result else {
         line(Colour::Green, "passed");
@@ -167,10 +150,7 @@ fn run_one(case: &Case, bins: &Bins, style: Style, keep: bool) -> Verdict {
     println!("    {}", format!("{error:#}").replace('\n', "\n    "));
     if let Some(lab) = &lab {
         if let Some(tail) = lab.lb_log_tail(20) {
-            println!(
-                "    the end of lb's log:\n      {}",
-                tail.replace('\n', "\n      ")
-            );
+            println!("    the end of lb's log:\n      {}", tail.replace('\n', "\n      "));
         }
         if keep {
             print!("{}", shell::hints());
@@ -205,11 +185,7 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            passed,
-            failed,
-            skipped,
-        } = self;
+        let Self { passed, failed, skipped } = self;
         write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
     }
 }
@@ -246,21 +222,13 @@ mod tests {
     #[test]
     fn an_unknown_case_is_named() {
         let error = select(&["no-such".to_owned()]).err().unwrap();
-        assert_eq!(
-            error.to_string(),
-            "find case no-such: there is none (see ovl test --list)"
-        );
+        assert_eq!(error.to_string(), "find case no-such: there is none (see ovl test --list)");
     }
 
     #[test]
     fn the_last_line_counts_every_verdict() {
         let mut tally = Tally::default();
-        for verdict in [
-            Verdict::Passed,
-            Verdict::Passed,
-            Verdict::Failed,
-            Verdict::Skipped,
-        ] {
+        for verdict in [Verdict::Passed, Verdict::Passed, Verdict::Failed, Verdict::Skipped] {
             tally.add(verdict);
         }
         assert_eq!(tally.to_string(), "2 passed, 1 failed, 1 skipped");

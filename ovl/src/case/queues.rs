@@ -9,7 +9,7 @@ use crate::flow::{self, Transport};
 use crate::lab::{Lab, QUEUE};
 use crate::node::Node;
 use crate::packet::Extras;
-use crate::trace::Trace;
+use crate::trace::{Trace, tally};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -41,11 +41,7 @@ fn both_queues_serve(lab: &mut Lab) -> Result<()> {
 
     let queues = kernel_queues(lab.cluster.router()?)?;
     let numbers: Vec<u64> = queues.iter().map(|queue| queue.number).collect();
-    check(
-        numbers == [0, 1],
-        "queues 0 and 1 in the kernel's list",
-        format!("{numbers:?}"),
-    )?;
+    check(numbers == [0, 1], "queues 0 and 1 in the kernel's list", format!("{numbers:?}"))?;
 
     connect_all_kinds(lab, 4)?;
     let stats = lab.stats()?;
@@ -91,19 +87,11 @@ fn overflow(lab: &mut Lab, overflow: Overflow) -> Result<()> {
     check(
         unmarked.len() == usize::from(passed) && unmarked.values().all(|mark| *mark == 0),
         format!("{passed} packets that pass without a mark"),
-        format!("{unmarked:?}"),
+        format!("flows by mark: {:?}", tally(&unmarked)),
     )?;
-    let expected = KernelQueue {
-        number: 2,
-        waiting: LENGTH.into(),
-        dropped: dropped.into(),
-    };
+    let expected = KernelQueue { number: 2, waiting: LENGTH.into(), dropped: dropped.into() };
     let queues = kernel_queues(router)?;
-    check(
-        queues == [expected],
-        format!("{expected:?}"),
-        format!("{queues:?}"),
-    )?;
+    check(queues == [expected], format!("{expected:?}"), format!("{queues:?}"))?;
 
     // Those that wait are marked when lb goes on.
     trace.clear()?;
@@ -112,7 +100,7 @@ fn overflow(lab: &mut Lab, overflow: Overflow) -> Result<()> {
     check(
         marked.len() == usize::from(LENGTH) && marked.values().all(|mark| (1..=4).contains(mark)),
         format!("{LENGTH} packets marked 1 to 4"),
-        format!("{marked:?}"),
+        format!("flows by mark: {:?}", tally(&marked)),
     )
 }
 
@@ -120,11 +108,7 @@ fn overflow(lab: &mut Lab, overflow: Overflow) -> Result<()> {
 fn route_unmarked(router: &Node) -> Result<()> {
     let family = Family::V4;
     let server = family.address(CLUSTER_NET, NodeId::VM_003);
-    let route = format!(
-        "{} route add {} via {server}",
-        family.ip(),
-        family.vip_prefix()
-    );
+    let route = format!("{} route add {} via {server}", family.ip(), family.vip_prefix());
     router.script(&route).map(drop)
 }
 
@@ -136,24 +120,15 @@ struct KernelQueue {
 }
 
 fn kernel_queues(router: &Node) -> Result<Vec<KernelQueue>> {
-    router
-        .proc_net("netfilter/nfnetlink_queue")?
-        .lines()
-        .map(parse_queue)
-        .collect()
+    router.proc_net("netfilter/nfnetlink_queue")?.lines().map(parse_queue).collect()
 }
 
 fn parse_queue(line: &str) -> Result<KernelQueue> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let number = |index: usize| fields.get(index).and_then(|field| field.parse().ok());
     // Number, port id, waiting, copy mode, copy range, dropped by the queue.
-    let queue = || {
-        Some(KernelQueue {
-            number: number(0)?,
-            waiting: number(2)?,
-            dropped: number(5)?,
-        })
-    };
+    let queue =
+        || Some(KernelQueue { number: number(0)?, waiting: number(2)?, dropped: number(5)? });
     queue().with_context(|| format!("read nfnetlink_queue: odd line {line:?}"))
 }
 
@@ -164,11 +139,7 @@ mod tests {
     #[test]
     fn a_queue_is_a_line() {
         let line = "    2  -4211     7 2   512     9     0       17  1";
-        let queue = KernelQueue {
-            number: 2,
-            waiting: 7,
-            dropped: 9,
-        };
+        let queue = KernelQueue { number: 2, waiting: 7, dropped: 9 };
         assert_eq!(parse_queue(line).unwrap(), queue);
         assert!(parse_queue("    2  -4211").is_err());
     }

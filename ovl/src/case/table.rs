@@ -31,35 +31,21 @@ fn lb_follows(lab: &mut Lab) -> Result<()> {
     connect_all_kinds(lab, 4)?;
 
     let ended = lab.lb_mut()?.ended()?;
-    check(
-        ended.is_none(),
-        "lb running all the time",
-        format!("{ended:?}"),
-    )
+    check(ended.is_none(), "lb running all the time", format!("{ended:?}"))
 }
 
 /// Waits until `lb` marks every flow as the table says that is there now.
 fn marks_follow_table(lab: &Lab, trace: &Trace, slots: u64) -> Result<()> {
     let seen = lab.table_json("show")?["m"].as_u64();
-    check(
-        seen == Some(slots),
-        format!("a table of {slots} slots"),
-        format!("{seen:?}"),
-    )?;
+    check(seen == Some(slots), format!("a table of {slots} slots"), format!("{seen:?}"))?;
     let flows = flow::list_of_each(50);
     let lookups = lab.lookup(&flows)?;
-    wait::until(
-        &format!("lb to follow the table of {slots} slots"),
-        PATIENCE,
-        || {
-            // Flows are missing while lb moves over from an empty table.
-            let Ok(marks) = trace_flows(lab, trace, &flows) else {
-                return Ok(None);
-            };
-            let equal = flows
-                .iter()
-                .all(|flow| lookups[flow].mark == marks.get(flow).copied());
-            Ok(equal.then_some(()))
-        },
-    )
+    wait::until(&format!("lb to follow the table of {slots} slots"), PATIENCE, || {
+        // Flows are missing while lb moves over from an empty table.
+        let Ok(marks) = trace_flows(lab, trace, &flows) else {
+            return Ok(None);
+        };
+        let equal = flows.iter().all(|flow| lookups[flow].mark == marks.get(flow).copied());
+        Ok(equal.then_some(()))
+    })
 }

@@ -52,15 +52,8 @@ fn only_its_flows_move(lab: &mut Lab) -> Result<()> {
 
     lab.activate(target)?;
     let again = trace_flows(lab, &trace, &flows)?;
-    let moved = before
-        .iter()
-        .filter(|(flow, mark)| again.get(flow) != Some(mark))
-        .count();
-    check(
-        moved == 0,
-        "every flow where it was at first",
-        format!("{moved} elsewhere"),
-    )?;
+    let moved = before.iter().filter(|(flow, mark)| again.get(flow) != Some(mark)).count();
+    check(moved == 0, "every flow where it was at first", format!("{moved} elsewhere"))?;
     connect_all_kinds(lab, 4)
 }
 
@@ -70,12 +63,8 @@ fn dropped_without_targets(lab: &mut Lab) -> Result<()> {
     lab.table(&["init"])?;
     lab.start_lb(&["--queue", QUEUE])?;
     for family in FAMILIES {
-        let answers = lab.connect(Connections {
-            family,
-            transport: Transport::Udp,
-            count: 20,
-            seconds: 1,
-        })?;
+        let answers =
+            lab.connect(Connections { family, transport: Transport::Udp, count: 20, seconds: 1 })?;
         check(
             answers.hosts.is_empty() && answers.failed == 20,
             "20 connections that fail",
@@ -97,12 +86,7 @@ fn marked_without_targets(lab: &mut Lab) -> Result<()> {
     lab.start_lb(&["--queue", QUEUE, "--no-targets-mark", "3"])?;
     for family in FAMILIES {
         for transport in TRANSPORTS {
-            let answers = lab.connect(Connections {
-                family,
-                transport,
-                count: 20,
-                seconds: 5,
-            })?;
+            let answers = lab.connect(Connections { family, transport, count: 20, seconds: 5 })?;
             check(
                 answers.failed == 0 && answers.hosts.keys().eq(["vm-003"]),
                 "20 answers of vm-003, where mark 3 leads to",

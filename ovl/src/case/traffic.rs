@@ -38,10 +38,7 @@ fn spread(lab: &mut Lab, transport: Transport) -> Result<()> {
     let counted = lab.stats()?.sum;
     // A UDP exchange takes one packet to the server, a TCP connection several.
     check(
-        counted
-            .classes
-            .get(&class)
-            .is_some_and(|count| *count >= 800),
+        counted.classes.get(&class).is_some_and(|count| *count >= 800),
         format!("at least 800 packets of class {class}"),
         format!("{counted:?}"),
     )
@@ -52,11 +49,7 @@ fn ping_from_many_sources(lab: &mut Lab) -> Result<()> {
     for family in FAMILIES {
         for index in 1..=20 {
             let source = family.source(index).to_string();
-            ping(
-                lab.cluster.tester()?,
-                1,
-                &["-I", &source, &family.vip().to_string()],
-            )?;
+            ping(lab.cluster.tester()?, 1, &["-I", &source, &family.vip().to_string()])?;
         }
     }
     let counted = lab.stats()?.sum;

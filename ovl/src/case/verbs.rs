@@ -28,12 +28,7 @@ pub fn ping(from: &Node, count: u32, words: &[&str]) -> Result<()> {
 /// Lets the tester connect; all must be answered, by exactly `hosts` servers, each within 50 % of
 /// the mean.
 pub fn connect_all(lab: &Lab, family: Family, transport: Transport, hosts: usize) -> Result<()> {
-    let connections = Connections {
-        family,
-        transport,
-        count: 400,
-        seconds: 10,
-    };
+    let connections = Connections { family, transport, count: 400, seconds: 10 };
     let answers = lab.connect(connections)?;
     check(
         answers.failed == 0 && answers.unevenness(hosts, 50).is_none(),
@@ -63,13 +58,7 @@ pub fn trace_flows(lab: &Lab, trace: &Trace, flows: &[Flow]) -> Result<BTreeMap<
 
 /// The packet count of the first rule that `iptables -vnxL CHAIN` lists.
 pub fn first_rule_packets(listing: &str) -> Option<u64> {
-    listing
-        .lines()
-        .nth(2)?
-        .split_whitespace()
-        .next()?
-        .parse()
-        .ok()
+    listing.lines().nth(2)?.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]

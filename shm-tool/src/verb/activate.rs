@@ -1,11 +1,12 @@
 use clap::Args;
-use lb_core::target::{Mark, Weight};
+use lb_core::target::{Mark, Target, TargetError, Targets, Weight};
 use lb_sys::shm::Folder;
 
 use crate::args::{TableArg, exit_codes, mark};
 use crate::error::Error;
 use crate::output::print;
 use crate::verb::change;
+use crate::verb::dry_run::DryRunArgs;
 
 /// Add targets, or change their weight or index
 ///
@@ -17,6 +18,7 @@ use crate::verb::change;
   shm-tool activate 0x65 --weight 3      also if it is active already
   shm-tool activate 101 --weight 0       no new share, but it stays listed
   shm-tool activate 104 --index 0        in place of whatever has index 0
+  shm-tool activate 105 --dry-run        what would move, and from whom to whom
 
 ",
     exit_codes!(changing)
@@ -33,6 +35,8 @@ pub struct Activate {
     /// The place in the table, from 0; its target is replaced [default: the first free, or as it was]
     #[arg(long, value_name = "I")]
     index: Option<u32>,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
 }
 
 impl Activate {
@@ -40,18 +44,25 @@ impl Activate {
         if self.index.is_some() && self.marks.len() > 1 {
             return Err(Error::Usage { verb: "activate", problem: "--index is for one mark only" });
         }
-        let replaced = change(folder, &self.table.name, |targets| {
-            let weight = self.weight.map(Weight);
-            let mut replaced = None;
-            for mark in &self.marks {
-                replaced = targets.activate(*mark, weight, self.index)?;
-            }
-            Ok(replaced)
-        })?;
+        let name = &self.table.name;
+        if self.dry_run.dry_run {
+            return self.dry_run.run(folder, name, |targets| self.change(targets));
+        }
+        let replaced = change(folder, name, |targets| self.change(targets))?;
         if let (Some(old), Some(index), [mark]) = (replaced, self.index, &self.marks[..]) {
             let old = old.mark;
             print(format!("index {index}: mark {old} replaced by {mark}\n"))?;
         }
         Ok(())
+    }
+
+    /// Returns the target that gave up its index.
+    fn change(&self, targets: &mut Targets) -> Result<Option<Target>, TargetError> {
+        let weight = self.weight.map(Weight);
+        let mut replaced = None;
+        for mark in &self.marks {
+            replaced = targets.activate(*mark, weight, self.index)?;
+        }
+        Ok(replaced)
     }
 }
