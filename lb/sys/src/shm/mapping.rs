@@ -21,6 +21,11 @@ impl Mapping {
         MmapOptions::new().map_raw(file).map(Mapping)
     }
 
+    /// How many bytes there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The first `bytes` bytes as 64-bit words, or as many as there are.
     pub fn words64(&self, bytes: usize) -> &[AtomicU64] {
         let words = bytes.min(self.0.len()) / size_of::<AtomicU64>();

@@ -225,7 +225,12 @@ fn checked_metadata(file: &File) -> Result<fs::Metadata, Cause> {
 }
 
 fn view(mapping: &Mapping) -> Result<Table<'_>, TableError> {
-    Table::view(mapping.words64(HEADER_LEN), mapping.words32_after(HEADER_LEN))
+    let table = Table::view(mapping.words64(HEADER_LEN), mapping.words32_after(HEADER_LEN))?;
+    if mapping.len() == file_len(table.config()) {
+        Ok(table)
+    } else {
+        Err(TableError::Damaged("the file ends inside a word"))
+    }
 }
 
 fn old_snapshot(file: &File) -> Result<Snapshot, Cause> {

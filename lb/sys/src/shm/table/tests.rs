@@ -259,6 +259,21 @@ fn a_damaged_table_is_only_replaced_by_force() {
     assert_eq!(marks(&room.open().snapshot().unwrap()), []);
 }
 
+/// `shm-tool verify` found fault with such a file, while `lb` took it.
+#[test]
+fn a_table_with_a_few_bytes_more_is_damaged() {
+    let room = Room::with(&[7]);
+    let bytes = room.bytes();
+    for more in 1..4 {
+        room.write("t", [bytes.as_slice(), &[0; 4][..more]].concat());
+        let error = MappedTable::open(&room.folder, &room.name).unwrap_err().to_string();
+        assert_eq!(error, "open table t: damaged table: the file ends inside a word");
+        assert!(TableWriter::lock(&room.folder, &room.name).is_err());
+    }
+    room.write("t", &bytes);
+    assert_eq!(marks(&room.open().snapshot().unwrap()), [(0, 7)]);
+}
+
 #[test]
 fn a_file_that_is_no_table_is_neither_replaced_nor_removed() {
     let room = Room::new();
