@@ -100,7 +100,7 @@ fn all_that_is_wrong_is_told() {
         ]
     );
     assert_eq!(problems[3].1, "the file has 20481 bytes, a table of these dimensions has 20480");
-    assert_eq!(problems[5].1, "1 slots hold a mark that no active target has, as 55");
+    assert_eq!(problems[5].1, "slots with a mark that no active target has: 1, such as 55");
     assert_eq!(problems[7].1, "2 of 997 slots differ from those that these targets are given");
 }
 

@@ -94,7 +94,7 @@ pub enum Problem {
     #[error("generation 0: nothing was ever published")]
     NeverPublished,
     /// Words of the header without a meaning are not zero.
-    #[error("{words} words of the header that have no meaning are not zero")]
+    #[error("words of the header that have no meaning and are not zero: {words}")]
     HeaderPadding {
         /// How many.
         words: usize,
@@ -152,7 +152,7 @@ pub enum Problem {
         expected: Fingerprint,
     },
     /// Slots with the mark of nobody who is active.
-    #[error("{slots} slots hold a mark that no active target has{}", first(.marks))]
+    #[error("slots with a mark that no active target has: {slots}, such as {}", first(.marks))]
     ForeignSlots {
         /// How many.
         slots: usize,
@@ -160,7 +160,7 @@ pub enum Problem {
         marks: Vec<u32>,
     },
     /// Slots without a mark although there are active targets.
-    #[error("{slots} slots are empty although targets are active")]
+    #[error("slots that are empty although targets are active: {slots}")]
     EmptySlots {
         /// How many.
         slots: usize,
@@ -174,7 +174,7 @@ pub enum Problem {
         slots: usize,
     },
     /// Words of the buffer without a meaning are not zero.
-    #[error("{words} words behind the slots are not zero")]
+    #[error("words behind the slots that are not zero: {words}")]
     BufferPadding {
         /// How many.
         words: usize,
@@ -365,7 +365,7 @@ const SHOWN_MARKS: usize = 5;
 fn first(marks: &[u32]) -> String {
     let mut text = String::new();
     for mark in marks {
-        let gap = if text.is_empty() { ", as " } else { ", " };
+        let gap = if text.is_empty() { "" } else { ", " };
         // Writing to a string cannot fail.
         let _ = write!(text, "{gap}{mark}");
     }
@@ -515,7 +515,7 @@ mod tests {
         assert_eq!(texts[6], "index 0 holds an impossible target: mark 1, weight 70000");
         assert_eq!(texts[8], "index 2 holds mark 2, which index 1 holds already");
         // A target that cannot be is not active: its slots are foreign.
-        assert!(texts[10].ends_with(" slots hold a mark that no active target has, as 55, 1"));
+        assert!(texts[10].ends_with(", such as 55, 1"), "{}", texts[10]);
     }
 
     #[test]
