@@ -6,9 +6,12 @@ mod corpus;
 mod heap_table;
 mod micro;
 mod moves;
+mod nfq_consumer;
 mod report;
+mod side_by_side;
 
 use clap::{Parser, Subcommand};
+use lb_sys::shm::Name;
 
 #[derive(Debug, Parser)]
 #[command(version, about = "Measures what Markway promises")]
@@ -34,6 +37,18 @@ enum Measure {
         #[arg(long)]
         json: bool,
     },
+    /// `lb` beside plain forwarding and other consumers: CPU, packets/s, latency, loss, memory
+    SideBySide(Box<side_by_side::Settings>),
+    /// Tables and plots of what `side-by-side --json` has saved
+    Report(side_by_side::Report),
+    /// A consumer on the `nfq` crate, for side-by-side
+    #[command(hide = true)]
+    NfqConsumer {
+        #[arg(long)]
+        queue: u16,
+        #[arg(long)]
+        shm: Name,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -43,5 +58,19 @@ fn main() -> anyhow::Result<()> {
             moves::run(json);
             Ok(())
         }
+        Measure::SideBySide(settings) => side_by_side::run(&settings),
+        Measure::Report(settings) => side_by_side::run_report(&settings),
+        Measure::NfqConsumer { queue, shm } => nfq_consumer::run(queue, &shm),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
     }
 }

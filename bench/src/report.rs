@@ -45,9 +45,24 @@ pub fn print_table(heading: &[&str], rows: &[Vec<String>]) {
     }
 }
 
+/// The same as a table in Markdown.
+pub fn markdown_table(heading: &[&str], rows: &[Vec<String>]) -> String {
+    let line = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));
+    let rule = format!("|---|{}\n", "---:|".repeat(heading.len().saturating_sub(1)));
+    let rows = rows.iter().map(|row| line(row.iter().map(String::as_str).collect()));
+    [line(heading.to_vec()), rule].into_iter().chain(rows).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_in_markdown() {
+        let rows = [vec!["lb".into(), "1.00".into(), "–".into()]];
+        let expected = "|  | CPU | loss |\n|---|---:|---:|\n| lb | 1.00 | – |\n";
+        assert_eq!(markdown_table(&["", "CPU", "loss"], &rows), expected);
+    }
 
     #[test]
     fn the_median_is_in_the_middle() {

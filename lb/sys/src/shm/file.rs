@@ -1,8 +1,10 @@
 //! Files that are locked by what their path names now, and replaced whole.
 
+use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -135,19 +137,28 @@ impl Staged {
         fs::rename(&self.staged, &self.path)
     }
 
-    /// Takes the path if it names nothing; says whether it did.
+    /// Takes the path if it names nothing; says whether it did. It is one step: a file with two names
+    /// would keep the second one for good if this process died before it could remove it, because
+    /// whoever cleans up has the lock of the file already.
     pub fn put_new(&self) -> io::Result<bool> {
-        match fs::hard_link(&self.staged, &self.path) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(error),
+        let [from, to] =
+            [&self.staged, &self.path].map(|path| CString::new(path.as_os_str().as_bytes()));
+        let (from, to) = (from?, to?);
+        let (here, flags) = (libc::AT_FDCWD, libc::RENAME_NOREPLACE);
+        // SAFETY: both are C strings that live through the call.
+        match unsafe { libc::renameat2(here, from.as_ptr(), here, to.as_ptr(), flags) } {
+            0 => Ok(true),
+            _ => match io::Error::last_os_error() {
+                error if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+                error => Err(error),
+            },
         }
     }
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        // After `replace` the name is free for others; after a failure it must become so.
+        // Once in its place the name is free for others; after a failure it must become so.
         if names(&self.staged, &self.file).unwrap_or(false) {
             let _ = fs::remove_file(&self.staged);
         }

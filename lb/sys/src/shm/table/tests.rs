@@ -319,6 +319,22 @@ fn leftovers_of_killed_processes_are_removed_and_nothing_else() {
     assert_eq!(room.files(), expected(&["t"]));
 }
 
+/// A process that died between linking a new table to its place and removing the first name left a
+/// name that `init` could not remove: it has the lock of that very file.
+#[test]
+fn a_new_file_takes_its_place_in_one_step() {
+    let room = Room::new();
+    let staged = Staged::new(&room.path(), 10).unwrap();
+    let second = Staged::new(&room.path(), 10).unwrap();
+    assert!(staged.put_new().unwrap());
+    let still_staged = format!(".t.{}.new", std::process::id() + 1);
+    assert_eq!(room.files(), [&still_staged, "t"]);
+    assert!(!second.put_new().unwrap());
+    assert_eq!(room.files(), [&still_staged, "t"]);
+    drop((staged, second));
+    assert_eq!(room.files(), ["t"]);
+}
+
 // ---- Writers among themselves
 
 #[test]

@@ -1,0 +1,207 @@
+//! The alternatives that a user has, side by side on one machine: in interleaved rounds, by the built
+//! programs, in network namespaces that nobody else sees.
+
+mod bulk;
+mod cases;
+mod consumer;
+mod interrupt;
+mod lab;
+mod load;
+mod namespace;
+mod plot;
+mod results;
+mod rig;
+mod round_trip;
+mod substitute;
+mod table;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+
+use cases::{Case, Effort, Saturation};
+use results::Results;
+use rig::{Peer, Rig};
+use substitute::CommandLine;
+use table::Format;
+
+/// What is measured, and what becomes of it.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Settings {
+    /// Another program to compare with: a shell command that makes its table and serves the queue
+    ///
+    /// It runs in the router's namespace with an empty /dev/shm of its own, must set the marks itself,
+    /// and is ended with SIGTERM. {queue} stands for the number of the queue, {marks} for the marks of
+    /// the targets, {m} for the number of slots.
+    #[arg(long, value_name = "COMMAND")]
+    peer: Option<String>,
+    /// How the peer puts a target in while it runs; {mark} stands for its mark
+    #[arg(long, value_name = "COMMAND", requires = "peer", requires = "peer_deactivate")]
+    peer_activate: Option<String>,
+    /// How the peer takes a target out while it runs
+    #[arg(long, value_name = "COMMAND", requires = "peer", requires = "peer_activate")]
+    peer_deactivate: Option<String>,
+    /// Rounds through all alternatives; odd numbers have a middle
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=101))]
+    rounds: u32,
+    /// Length of each measurement
+    #[arg(long, value_name = "S", default_value = "3", value_parser = seconds)]
+    seconds: Duration,
+    /// UDP packets that are sent at once; a network card, too, hands packets over in bursts
+    #[arg(long, value_name = "PACKETS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    burst: u16,
+    /// Only these cases
+    #[arg(long, value_name = "CASE", value_delimiter = ',')]
+    only: Vec<Case>,
+    /// Write all figures to a file, which `bench report` reads
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write a picture of each case to a folder
+    #[arg(long, value_name = "DIR")]
+    plot_dir: Option<PathBuf>,
+    /// Print tables in Markdown
+    #[arg(long)]
+    markdown: bool,
+    /// Where `lb` and `shm-tool` are [default: where this program is]
+    #[arg(long, value_name = "DIR")]
+    bin_dir: Option<PathBuf>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  bench side-by-side
+  bench side-by-side --only flood,latency --rounds 3 --seconds 2
+  bench side-by-side --json figures.json --plot-dir plots \\
+    --peer 'nfqlb init --M={m} --N=100 && nfqlb activate {marks} && exec nfqlb lb --queue={queue}' \\
+    --peer-activate 'nfqlb activate {mark}' --peer-deactivate 'nfqlb deactivate {mark}'
+
+Needs root, iproute2, iptables and a kernel with veth and NFQUEUE.";
+
+/// Prints results that were saved.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// What `--json` wrote
+    file: PathBuf,
+    /// Write a picture of each case to a folder
+    #[arg(long, value_name = "DIR")]
+    plot_dir: Option<PathBuf>,
+    /// Print tables in Markdown
+    #[arg(long)]
+    markdown: bool,
+}
+
+/// Measures and reports.
+pub fn run(settings: &Settings) -> anyhow::Result<()> {
+    let command_line = |text: &String| CommandLine::new(text);
+    let peer = settings.peer.as_ref().map(|start| Peer {
+        start: CommandLine::new(start),
+        change: settings
+            .peer_activate
+            .as_ref()
+            .map(command_line)
+            .zip(settings.peer_deactivate.as_ref().map(command_line)),
+    });
+    let bin_dir = match &settings.bin_dir {
+        Some(folder) => folder.clone(),
+        None => own_folder()?,
+    };
+    // Hours may be behind us when the figures are there; better to know now.
+    for folder in
+        [parent(settings.json.as_deref()), settings.plot_dir.as_deref()].into_iter().flatten()
+    {
+        fs::create_dir_all(folder).with_context(|| format!("write to {}", folder.display()))?;
+    }
+    let cases = if settings.only.is_empty() { Case::value_variants() } else { &settings.only };
+    let rig = Rig::new(bin_dir, peer)?;
+    let effort = Effort {
+        rounds: settings.rounds,
+        duration: settings.seconds,
+        burst: settings.burst.into(),
+    };
+    let mut results = Results { machine: machine(effort), cases: Vec::new() };
+    let mut saturation = Saturation::default();
+    for case in cases {
+        results.cases.push(case.run(&rig, effort, &mut saturation)?);
+        // After each case: an interrupted run is not lost.
+        if let Some(path) = &settings.json {
+            let text = serde_json::to_string_pretty(&results).context("write JSON")?;
+            fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
+        }
+    }
+    rig.progress("done");
+    report(&results, settings.markdown, settings.plot_dir.as_deref())
+}
+
+/// Prints and draws what was saved.
+pub fn run_report(settings: &Report) -> anyhow::Result<()> {
+    let read = || format!("read {}", settings.file.display());
+    let text = fs::read_to_string(&settings.file).with_context(read)?;
+    let results = serde_json::from_str(&text).with_context(read)?;
+    report(&results, settings.markdown, settings.plot_dir.as_deref())
+}
+
+fn report(results: &Results, markdown: bool, plot_dir: Option<&Path>) -> anyhow::Result<()> {
+    table::print(results, if markdown { Format::Markdown } else { Format::Text });
+    plot_dir.map_or(Ok(()), |folder| plot::draw(results, folder))
+}
+
+fn own_folder() -> anyhow::Result<PathBuf> {
+    let itself = std::env::current_exe().context("find this program")?;
+    Ok(itself.parent().context("find this program's folder")?.into())
+}
+
+fn parent(file: Option<&Path>) -> Option<&Path> {
+    file?.parent().filter(|parent| !parent.as_os_str().is_empty())
+}
+
+/// What figures depend on.
+fn machine(effort: Effort) -> String {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let release = read("/proc/sys/kernel/osrelease");
+    let info = read("/proc/cpuinfo");
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    let model = model.map_or("unknown processor", |(_, name)| name.trim());
+    format!(
+        "{cpus} CPUs ({model}), Linux {}; median (smallest–largest) of {} rounds of {} s, \
+         UDP in bursts of {}",
+        release.trim(),
+        effort.rounds,
+        effort.duration.as_secs_f64(),
+        effort.burst,
+    )
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number")?;
+    if (0.1..=60.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("from 0.1 to 60".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_within_reason() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(seconds("60"), Ok(Duration::from_secs(60)));
+        for bad in ["", "x", "0", "-1", "61", "nan", "inf"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_file_in_this_folder_needs_no_other() {
+        assert_eq!(parent(Some(Path::new("a.json"))), None);
+        assert_eq!(parent(Some(Path::new("x/a.json"))), Some(Path::new("x")));
+        assert_eq!(parent(None), None);
+    }
+}
