@@ -2,6 +2,7 @@
 //! built binaries in them.
 #![forbid(unsafe_code)]
 
+mod activity;
 mod address;
 mod bins;
 mod case;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::verbs::{first_rule_packets, ping};
-use super::{Case, STANDARD, check};
+use super::{Case, LIMIT, STANDARD, check};
 use crate::address::{CLUSTER_NET, EXTERNAL_NET, FAMILIES, Family, NodeId};
 use crate::cluster::Cluster;
 use crate::flow;
@@ -16,18 +16,21 @@ pub const CASES: &[Case] = &[
         name: "connectivity",
         about: "every node reaches every other, through the router as well",
         layout: STANDARD,
+        limit: LIMIT,
         run: every_node_reaches_every_other,
     },
     Case {
         name: "static-mark",
         about: "a fixed mark leads packets for the VIP to its server and back directly",
         layout: STANDARD,
+        limit: LIMIT,
         run: a_mark_leads_to_its_server,
     },
     Case {
         name: "raw-packets",
         about: "packets with IP options and extension headers reach the server, each one traced",
         layout: STANDARD,
+        limit: LIMIT,
         run: raw_packets_arrive,
     },
 ];

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::verbs::connect_all_kinds;
-use super::{Case, STANDARD, check};
+use super::{Case, LIMIT, STANDARD, check};
 use crate::lab::{Lab, PATIENCE, QUEUE};
 
 pub const CASES: &[Case] = &[
@@ -11,6 +11,7 @@ pub const CASES: &[Case] = &[
         name: "queue-in-use",
         about: "a second lb on the same queue or instance is refused, the first goes on",
         layout: STANDARD,
+        limit: LIMIT,
         run: |lab| {
             lab.start_service()?;
             refuses(lab, &["lb", "--queue", QUEUE, "--instance", "second"], "queue 2")?;
@@ -22,12 +23,14 @@ pub const CASES: &[Case] = &[
         name: "table-missing",
         about: "lb without its table says so",
         layout: STANDARD,
+        limit: LIMIT,
         run: |lab| refuses(lab, &["lb", "--shm", "absent", "--queue", QUEUE], "absent"),
     },
     Case {
         name: "rights-missing",
         about: "lb without the right to use the queue says so",
         layout: STANDARD,
+        limit: LIMIT,
         run: |lab| {
             lab.table(&["init"])?;
             let without = ["setpriv", "--bounding-set=-net_admin", "--"];
@@ -38,12 +41,14 @@ pub const CASES: &[Case] = &[
         name: "sigterm",
         about: "SIGTERM ends lb cleanly, with a summary",
         layout: STANDARD,
+        limit: LIMIT,
         run: ends_on_sigterm,
     },
     Case {
         name: "killed",
         about: "a new lb takes over from one that was killed",
         layout: STANDARD,
+        limit: LIMIT,
         run: taken_over_after_kill,
     },
 ];

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Case, check};
+use super::{Case, LIMIT, check};
 use crate::address::FAMILIES;
 use crate::cluster::Layout;
 use crate::flow;
@@ -18,12 +18,14 @@ pub const CASES: &[Case] = &[
         name: "fragments",
         about: "fragments are dropped and counted as such",
         layout: LAYOUT,
+        limit: LIMIT,
         run: fragments_are_counted,
     },
     Case {
         name: "cut-packets",
         about: "packets that end within the ports are dropped and counted",
         layout: LAYOUT,
+        limit: LIMIT,
         run: cut_packets_are_counted,
     },
 ];

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use super::verbs::connect_all_kinds;
-use super::{Case, STANDARD, check};
+use super::{Case, LIMIT, STANDARD, check};
 use crate::address::{CLUSTER_NET, Family, NodeId};
 use crate::flow::{self, Transport};
 use crate::lab::{Lab, QUEUE};
@@ -16,18 +16,21 @@ pub const CASES: &[Case] = &[
         name: "two-queues",
         about: "the kernel balances over two queues and lb serves both",
         layout: STANDARD,
+        limit: LIMIT,
         run: both_queues_serve,
     },
     Case {
         name: "overflow-closed",
         about: "a full queue drops what comes",
         layout: STANDARD,
+        limit: LIMIT,
         run: |lab| overflow(lab, Overflow::Drops),
     },
     Case {
         name: "overflow-open",
         about: "with --fail-open a full queue lets pass what comes",
         layout: STANDARD,
+        limit: LIMIT,
         run: |lab| overflow(lab, Overflow::Passes),
     },
 ];

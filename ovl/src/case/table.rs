@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::verbs::{connect_all_kinds, trace_flows};
-use super::{Case, STANDARD, check};
+use super::{Case, LIMIT, STANDARD, check};
 use crate::flow;
 use crate::lab::{Lab, PATIENCE};
 use crate::trace::Trace;
@@ -13,6 +13,7 @@ pub const CASES: &[Case] = &[Case {
     name: "table-recreated",
     about: "lb follows a table of other dimensions without a restart",
     layout: STANDARD,
+    limit: LIMIT,
     run: lb_follows,
 }];
 
