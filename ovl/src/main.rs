@@ -9,6 +9,7 @@ mod case;
 mod cli;
 mod cluster;
 mod demo;
+mod flood;
 mod flow;
 mod lab;
 mod mconnect;
@@ -46,6 +47,7 @@ fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
         cli::Verb::Demo(demo) => demo::run(demo),
         cli::Verb::Test(test) => case::run(test),
         cli::Verb::SendPackets => sender::run(),
+        cli::Verb::Flood(args) => flood::run(args),
         cli::Verb::Completions { shell } => {
             cli::write_completions(*shell);
             Ok(ExitCode::SUCCESS)

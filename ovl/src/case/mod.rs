@@ -6,12 +6,14 @@ mod drops;
 mod kernel_hash;
 mod mark;
 mod queues;
+mod reconfigure;
 mod table;
 mod targets;
 mod traffic;
 mod verbs;
 mod watchdog;
 
+use std::env;
 use std::error::Error;
 use std::fmt;
 use std::io::{self, Write};
@@ -41,6 +43,9 @@ pub struct Case {
 /// Far more than a case needs that asks for no more, on a busy machine too.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// How much longer a long form may take.
+const SOAK_FACTOR: u32 = 15;
+
 const STANDARD: Layout = Layout { servers: 4, offload: true };
 
 /// All cases in the order in which they run.
@@ -49,6 +54,7 @@ fn all() -> Vec<&'static Case> {
         connectivity::CASES,
         traffic::CASES,
         targets::CASES,
+        reconfigure::CASES,
         queues::CASES,
         table::CASES,
         mark::CASES,
@@ -77,6 +83,11 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
     }
     println!("{tally}");
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether the long forms of cases are wanted, which `make soak` runs.
+fn is_soak() -> bool {
+    env::var_os("MARKWAY_SOAK").is_some_and(|value| value == "1")
 }
 
 /// Fails unless `holds`; the report shows both texts.
@@ -133,7 +144,7 @@ fn select(names: &[String]) -> Result<Vec<&'static Case>> {
 
 fn run_one(case: &Case, bins: &Bins, style: Style, keep: bool, before: &Tally) -> Verdict {
     let start = Instant::now();
-    let limit = case.limit;
+    let limit = if is_soak() { case.limit * SOAK_FACTOR } else { case.limit };
     let give_up = |what: &str| {
         println!("{} {:24}", style.paint(Colour::Red, "FAILED "), case.name);
         println!("    cannot be ended after {} s: waits for {what}", limit.as_secs());

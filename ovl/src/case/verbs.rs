@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::check;
 use crate::address::{FAMILIES, Family};
@@ -56,8 +56,20 @@ pub fn trace_flows(lab: &Lab, trace: &Trace, flows: &[Flow]) -> Result<BTreeMap<
     trace.wait_for(flows.len())
 }
 
+/// Lets a node count the packets that come to it for the VIP.
+pub fn count_arrivals(node: &Node, family: Family) -> Result<()> {
+    let (iptables, vip) = (family.iptables(), family.vip_prefix());
+    node.script(&format!("{iptables} -t mangle -A PREROUTING -d {vip}")).map(drop)
+}
+
+/// How many came since then.
+pub fn arrivals(node: &Node, family: Family) -> Result<u64> {
+    let listing = node.script(&format!("{} -t mangle -vnxL PREROUTING", family.iptables()))?;
+    first_rule_packets(&listing).with_context(|| format!("read rules: odd listing {listing}"))
+}
+
 /// The packet count of the first rule that `iptables -vnxL CHAIN` lists.
-pub fn first_rule_packets(listing: &str) -> Option<u64> {
+fn first_rule_packets(listing: &str) -> Option<u64> {
     listing.lines().nth(2)?.split_whitespace().next()?.parse().ok()
 }
 

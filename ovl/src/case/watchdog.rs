@@ -103,7 +103,10 @@ mod tests {
         let unexpected = |what: &str| panic!("stuck in {what}");
         assert_eq!(run(limit, GRACE, || 7, || {}, unexpected), Ended::Done(7));
         let work = || -> u8 { panic!("a reason") };
-        assert_eq!(run(limit, GRACE, work, || {}, unexpected), Ended::Panicked("a reason".to_owned()));
+        assert_eq!(
+            run(limit, GRACE, work, || {}, unexpected),
+            Ended::Panicked("a reason".to_owned())
+        );
     }
 
     #[test]
