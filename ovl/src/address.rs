@@ -20,6 +20,8 @@ pub struct NetId(pub u8);
 
 pub const CLUSTER_NET: NetId = NetId(1);
 pub const EXTERNAL_NET: NetId = NetId(2);
+/// Behind the squeeze, where there is one.
+pub const NARROW_NET: NetId = NetId(3);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
@@ -33,6 +35,8 @@ impl NodeId {
     /// The server that scenarios pick when they need one.
     pub const VM_003: Self = Self(3);
     pub const ROUTER: Self = Self(201);
+    /// A router between router and tester in front of a narrow link.
+    pub const SQUEEZE: Self = Self(202);
     pub const TESTER: Self = Self(221);
 
     /// None when no role has this number.

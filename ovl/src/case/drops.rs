@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Case, LIMIT, check};
+use super::{Case, LIMIT, STANDARD, check};
 use crate::address::FAMILIES;
 use crate::cluster::Layout;
 use crate::flow;
@@ -11,7 +11,7 @@ use crate::packet::cut_packet;
 use crate::wait;
 
 /// Packets must reach the queue with the sizes that they were sent with.
-const LAYOUT: Layout = Layout { servers: 4, offload: false };
+const LAYOUT: Layout = Layout { offload: false, ..STANDARD };
 
 pub const CASES: &[Case] = &[
     Case {

@@ -5,6 +5,7 @@ mod daemon;
 mod drops;
 mod kernel_hash;
 mod mark;
+mod pmtu;
 mod queues;
 mod reconfigure;
 mod table;
@@ -46,7 +47,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// How much longer a long form may take.
 const SOAK_FACTOR: u32 = 15;
 
-const STANDARD: Layout = Layout { servers: 4, offload: true };
+const STANDARD: Layout = Layout { servers: 4, offload: true, squeezed: false };
 
 /// All cases in the order in which they run.
 fn all() -> Vec<&'static Case> {
@@ -55,6 +56,7 @@ fn all() -> Vec<&'static Case> {
         traffic::CASES,
         targets::CASES,
         reconfigure::CASES,
+        pmtu::CASES,
         queues::CASES,
         table::CASES,
         mark::CASES,
