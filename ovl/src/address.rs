@@ -121,6 +121,22 @@ impl Family {
         format!("{}/{length}", self.source(0))
     }
 
+    /// The ICMP type of an echo request.
+    pub fn echo_request(self) -> u8 {
+        match self {
+            Self::V4 => 8,
+            Self::V6 => 128,
+        }
+    }
+
+    /// The ICMP type of an echo reply.
+    pub fn echo_reply(self) -> u8 {
+        match self {
+            Self::V4 => 0,
+            Self::V6 => 129,
+        }
+    }
+
     /// The program that holds this family's rules.
     pub fn iptables(self) -> &'static str {
         match self {

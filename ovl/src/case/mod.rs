@@ -3,6 +3,7 @@
 mod connectivity;
 mod daemon;
 mod drops;
+mod icmp;
 mod kernel_hash;
 mod mark;
 mod pmtu;
@@ -61,6 +62,7 @@ fn all() -> Vec<&'static Case> {
         table::CASES,
         mark::CASES,
         kernel_hash::CASES,
+        icmp::CASES,
         drops::CASES,
         daemon::CASES,
     ];
