@@ -51,6 +51,11 @@ impl<'a> Trace<'a> {
         Ok(seen)
     }
 
+    /// Takes the rules out of the router.
+    pub fn remove(self) -> Result<()> {
+        self.router.run(&["nft", "delete", "table", "inet", self.table])?.success().map(drop)
+    }
+
     pub fn clear(&self) -> Result<()> {
         for family in FAMILIES {
             let set = set_name(family);

@@ -5,8 +5,11 @@ mod daemon;
 mod drops;
 mod icmp;
 mod kernel_hash;
+mod keys;
 mod mark;
+mod overload;
 mod pmtu;
+mod privilege;
 mod queues;
 mod reconfigure;
 mod table;
@@ -59,12 +62,15 @@ fn all() -> Vec<&'static Case> {
         reconfigure::CASES,
         pmtu::CASES,
         queues::CASES,
+        overload::CASES,
         table::CASES,
         mark::CASES,
         kernel_hash::CASES,
+        keys::CASES,
         icmp::CASES,
         drops::CASES,
         daemon::CASES,
+        privilege::CASES,
     ];
     groups.into_iter().flatten().collect()
 }

@@ -36,7 +36,7 @@ fn lb_follows(lab: &mut Lab) -> Result<()> {
 }
 
 /// Waits until `lb` marks every flow as the table says that is there now.
-fn marks_follow_table(lab: &Lab, trace: &Trace, slots: u64) -> Result<()> {
+pub fn marks_follow_table(lab: &Lab, trace: &Trace, slots: u64) -> Result<()> {
     let seen = lab.table_json("show")?["m"].as_u64();
     check(seen == Some(slots), format!("a table of {slots} slots"), format!("{seen:?}"))?;
     let flows = flow::list_of_each(50);
