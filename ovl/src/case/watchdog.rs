@@ -113,7 +113,7 @@ mod tests {
     fn what_is_stuck_is_named_and_freed() {
         let _one = ONE.lock().unwrap();
         let (go, gone) = mpsc::channel::<()>();
-        let work = || {
+        let work = move || {
             let _doing = activity::doing("the other end to go");
             let _ = gone.recv();
         };
