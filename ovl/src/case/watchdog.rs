@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use crate::activity;
+use crate::activity::{self, Activities};
 
 /// What waits in the work knows the deadline as well; this is left for it to end by itself.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -30,10 +30,12 @@ pub fn run<T: Send>(
     free: impl FnOnce(),
     give_up: impl FnOnce(&str) -> std::convert::Infallible,
 ) -> Ended<T> {
-    activity::begin(limit);
+    let activities = Activities::default();
+    let own = activities.clone();
     thread::scope(|scope| {
         let (done, result) = mpsc::channel();
         let worker = scope.spawn(move || {
+            activity::begin(own, limit);
             // The other end is there until this thread has ended.
             let _ = done.send(work());
         });
@@ -41,7 +43,7 @@ pub fn run<T: Send>(
             Ok(value) => Ended::Done(value),
             Err(RecvTimeoutError::Disconnected) => Ended::Panicked(String::new()),
             Err(RecvTimeoutError::Timeout) => {
-                let what = activity::current().unwrap_or_else(|| "computing".to_owned());
+                let what = activities.current().unwrap_or_else(|| "computing".to_owned());
                 free();
                 if matches!(result.recv_timeout(GRACE), Err(RecvTimeoutError::Timeout)) {
                     match give_up(&what) {}
@@ -89,16 +91,10 @@ fn message(panic: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
-
-    // The state of activities is one for the process: these must not run side by side.
-    static ONE: Mutex<()> = Mutex::new(());
 
     #[test]
     fn every_end_is_told() {
-        let _one = ONE.lock().unwrap();
         let limit = Duration::from_secs(30);
         let unexpected = |what: &str| panic!("stuck in {what}");
         assert_eq!(run(limit, GRACE, || 7, || {}, unexpected), Ended::Done(7));
@@ -111,7 +107,6 @@ mod tests {
 
     #[test]
     fn what_is_stuck_is_named_and_freed() {
-        let _one = ONE.lock().unwrap();
         let (go, gone) = mpsc::channel::<()>();
         let work = move || {
             let _doing = activity::doing("the other end to go");
