@@ -72,7 +72,7 @@ impl Times {
     fn busy_since(self, before: Times) -> f64 {
         let all = self.all.saturating_sub(before.all);
         let idle = self.idle.saturating_sub(before.idle);
-        if all == 0 { 0.0 } else { 1.0 - idle as f64 / all as f64 }
+        if all == 0 { 0.0 } else { all.saturating_sub(idle) as f64 / all as f64 }
     }
 }
 
