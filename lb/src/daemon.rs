@@ -26,6 +26,7 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Runs until a signal asks to end.
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
+    check_capabilities(settings)?;
     let signals = EndSignals::catch().context("catch signals")?;
     let watch = FolderWatch::new(&settings.folder)
         .with_context(|| format!("watch {}", settings.folder.path().display()))?;
@@ -101,6 +102,25 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         Some(counts)
     });
     info!("{}", summary::of(&counts.collect::<Vec<_>>()));
+    Ok(())
+}
+
+fn check_capabilities(settings: &Settings) -> anyhow::Result<()> {
+    let mut needed = vec![(Capability::NetAdmin, "for queues and verdicts")];
+    if settings.user.is_some() {
+        needed.extend([(Capability::SetUid, "for --user"), (Capability::SetGid, "for --user")]);
+    }
+    let missing: Vec<String> = needed
+        .into_iter()
+        .filter(|(capability, _)| !capability.in_effect())
+        .map(|(capability, why)| format!("{capability} ({why})"))
+        .collect();
+    if !missing.is_empty() {
+        bail!(
+            "missing {}; run as root, or give the program these capabilities",
+            missing.join(", ")
+        );
+    }
     Ok(())
 }
 

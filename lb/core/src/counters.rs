@@ -72,6 +72,20 @@ const REASONS: [(Reason, &str); 7] = [
 ];
 const COUNTERS: usize = OTHERS.len() + CLASSES.len() + REASONS.len();
 
+impl Class {
+    /// Its name among the counters.
+    pub fn name(self) -> &'static str {
+        CLASSES[self as usize].1
+    }
+}
+
+impl Reason {
+    /// Its name among the counters.
+    pub fn name(self) -> &'static str {
+        REASONS[self as usize].1
+    }
+}
+
 /// Numbers of everything that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts([u64; COUNTERS]);
@@ -129,15 +143,15 @@ impl Counts {
         OTHERS.iter().map(|&(counter, name)| (counter, name, self.get(counter)))
     }
 
-    /// Sum over all drop reasons.
+    /// Sum over all drop reasons. It ends at the largest number, as a damaged file may hold anything.
     pub fn dropped_sum(&self) -> u64 {
-        self.dropped().map(|(_, number)| number).sum()
+        self.dropped().fold(0, |sum, (_, number)| sum.saturating_add(number))
     }
 
-    /// The sums over several queues.
+    /// The sums over several queues, which end at the largest number too.
     pub fn sum<'a>(all: impl IntoIterator<Item = &'a Counts>) -> Counts {
         all.into_iter().fold(Counts::default(), |sum, counts| {
-            Counts(core::array::from_fn(|i| sum.0[i] + counts.0[i]))
+            Counts(core::array::from_fn(|i| sum.0[i].saturating_add(counts.0[i])))
         })
     }
 }
@@ -257,6 +271,8 @@ mod tests {
             .collect();
         let places: HashSet<usize> = all.iter().map(|counter| counter.place()).collect();
         assert_eq!(places, (0..COUNTERS).collect());
+        assert!(CLASSES.iter().all(|&(class, name)| class.name() == name));
+        assert!(REASONS.iter().all(|&(reason, name)| reason.name() == name));
 
         let mut counts = Counts::default();
         for (number, counter) in (1..).zip(&all) {
@@ -284,6 +300,14 @@ mod tests {
         assert_eq!(ended, 4);
         assert_eq!(counts.classes().map(|(_, number)| number).sum::<u64>(), 4);
         assert_eq!(Counts::sum([&counts, &counts]).get(Counter::Received), 8);
+    }
+
+    /// `shm-tool stats` panicked over such a file when it was built with overflow checks.
+    #[test]
+    fn sums_of_nonsense_end_at_the_largest_number() {
+        let nonsense = Counts([u64::MAX; COUNTERS]);
+        assert_eq!(nonsense.dropped_sum(), u64::MAX);
+        assert_eq!(Counts::sum([&nonsense, &nonsense]), nonsense);
     }
 
     #[test]

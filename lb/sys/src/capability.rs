@@ -1,12 +1,16 @@
 //! What this process may do.
 
-use std::fs;
+use std::{fmt, fs};
 
 /// A capability of the kernel's list (capabilities(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capability {
     /// Configure the network: queues, verdicts, large socket buffers.
     NetAdmin,
+    /// Become another user.
+    SetUid,
+    /// Leave one's groups.
+    SetGid,
 }
 
 impl Capability {
@@ -19,8 +23,20 @@ impl Capability {
     /// The kernel's number.
     pub(crate) fn number(self) -> u32 {
         match self {
+            Capability::SetGid => 6,
+            Capability::SetUid => 7,
             Capability::NetAdmin => 12,
         }
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Capability::NetAdmin => "CAP_NET_ADMIN",
+            Capability::SetUid => "CAP_SETUID",
+            Capability::SetGid => "CAP_SETGID",
+        })
     }
 }
 

@@ -27,7 +27,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_newfstatat,
     libc::SYS_statx,
     libc::SYS_lseek,
-    libc::SYS_flock,
     libc::SYS_fcntl,
     libc::SYS_ioctl,
     libc::SYS_write,

@@ -25,19 +25,19 @@ pub const HEADER_LEN: usize = HEADER_WORDS * 8;
 pub const HEADER_WORDS: usize = 512;
 
 /// "MARKWAY" and a zero, read as a word on a little-endian machine.
-const MAGIC_WORD: u64 = u64::from_ne_bytes(*b"MARKWAY\0");
-const MAGIC: usize = 0;
-const VERSION: usize = 1;
-const FILE_LEN: usize = 2;
-const SLOTS: usize = 3;
-const TARGETS: usize = 4;
-const OWN_MARK: usize = 5;
-const SEED: usize = 6;
-const HASH: usize = 7;
-const SCTP_HASH: usize = 8;
-const AFFINITY: usize = 9;
-const SCTP_ENCAP: usize = 10;
-const CHECK: usize = 11;
+pub(super) const MAGIC_WORD: u64 = u64::from_ne_bytes(*b"MARKWAY\0");
+pub(super) const MAGIC: usize = 0;
+pub(super) const VERSION: usize = 1;
+pub(super) const FILE_LEN: usize = 2;
+pub(super) const SLOTS: usize = 3;
+pub(super) const TARGETS: usize = 4;
+pub(super) const OWN_MARK: usize = 5;
+pub(super) const SEED: usize = 6;
+pub(super) const HASH: usize = 7;
+pub(super) const SCTP_HASH: usize = 8;
+pub(super) const AFFINITY: usize = 9;
+pub(super) const SCTP_ENCAP: usize = 10;
+pub(super) const CHECK: usize = 11;
 /// The one word that changes.
 pub(super) const GENERATION: usize = 16;
 
@@ -145,7 +145,7 @@ pub(super) fn mode_words(modes: &KeyModes) -> [u64; 3] {
     [sctp_hash, affinity, (u64::from(second) << 16) | u64::from(first)]
 }
 
-fn modes_of([sctp_hash, affinity, sctp_encap]: [u64; 3]) -> Option<KeyModes> {
+pub(super) fn modes_of([sctp_hash, affinity, sctp_encap]: [u64; 3]) -> Option<KeyModes> {
     let ports = u32::try_from(sctp_encap).ok()?;
     let modes = KeyModes {
         sctp_hash: if sctp_hash == 0 { SctpHash::Ports } else { SctpHash::Tuple },
@@ -161,6 +161,6 @@ pub(super) fn mapped_len(header: &[AtomicU64], body: &[AtomicU32]) -> usize {
 }
 
 /// A hash of the words before the check word.
-fn check_word(header: &[u64; HEADER_WORDS]) -> u64 {
+pub(super) fn check_word(header: &[u64; HEADER_WORDS]) -> u64 {
     super::snapshot::digest(header[..CHECK].iter().copied())
 }

@@ -12,11 +12,16 @@
 //! Mapping the memory and keeping writers apart is the caller's part.
 
 mod config;
+mod inspect;
 mod layout;
+mod moves;
+mod saved;
 mod snapshot;
 
 pub use config::{Config, ConfigError, MAX_SLOTS, MAX_TARGETS, MIN_SLOTS, prime_at_most};
+pub use inspect::{Inspection, Problem, inspect};
 pub use layout::{BodyWords, HEADER_LEN, HEADER_WORDS, LAYOUT_VERSION, file_len, header_of};
+pub use moves::{Move, Moves};
 pub use snapshot::{Fingerprint, Share, Snapshot};
 
 use alloc::vec::Vec;
@@ -37,6 +42,12 @@ impl Generation {
     /// The one that follows.
     pub fn next(self) -> Self {
         Generation(self.0.wrapping_add(1))
+    }
+
+    /// The number of the buffer that it puts in force.
+    #[inline]
+    pub fn buffer(self) -> u8 {
+        u8::from(self.0 & 1 == 1)
     }
 }
 
@@ -144,7 +155,7 @@ impl<'m> Table<'m> {
 
     #[inline]
     fn buffer(&self, generation: Generation) -> &Buffer<'m> {
-        &self.buffers[(generation.0 & 1) as usize]
+        &self.buffers[usize::from(generation.buffer())]
     }
 }
 

@@ -6,6 +6,7 @@ use core::fmt;
 use super::layout::mode_words;
 use super::{Config, Generation};
 use crate::hash::HASH_VERSION;
+use crate::maglev;
 use crate::target::{Mark, Target, Targets};
 
 /// 64 bits over all that decides a packet: two routers with equal fingerprints decide alike.
@@ -59,6 +60,18 @@ pub struct Share {
 }
 
 impl Snapshot {
+    /// The table as it would be if these targets were published next.
+    pub fn changed(&self, targets: Targets) -> Snapshot {
+        let slots = maglev::build(targets.iter().map(|(_, target)| target), self.config.slots);
+        Snapshot {
+            config: self.config,
+            generation: self.generation.next(),
+            fingerprint: Fingerprint::of(&self.config, &slots),
+            targets,
+            slots,
+        }
+    }
+
     /// What each target holds, in order of index.
     pub fn shares(&self) -> Vec<Share> {
         let mut sorted = self.slots.clone();

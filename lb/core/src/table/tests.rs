@@ -5,19 +5,19 @@ use alloc::string::ToString;
 use proptest::prelude::*;
 
 /// The memory of a table, as a file would hold it.
-struct Memory {
+pub(super) struct Memory {
     header: Vec<AtomicU64>,
     body: Vec<AtomicU32>,
 }
 
 impl Memory {
-    fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
         let header = header_of(config, Generation(0)).map(AtomicU64::new);
         let body_words = (file_len(config) - HEADER_LEN) / 4;
         Memory { header: header.into(), body: (0..body_words).map(|_| AtomicU32::new(0)).collect() }
     }
 
-    fn table(&self) -> Table<'_> {
+    pub(super) fn table(&self) -> Table<'_> {
         Table::view(&self.header, &self.body).unwrap()
     }
 }

@@ -22,21 +22,27 @@ const FRAGMENT_HEADER_LEN: usize = 8;
 /// the first the walk ends behind the fragment header: what follows is data, not a header.
 #[inline]
 pub fn parse(packet: Packet<'_>) -> Result<Ip<'_>, WireError> {
+    let mut ip = parse_fixed(packet)?;
+    if is_extension(ip.protocol) {
+        walk_extensions(&mut ip)?;
+    }
+    Ok(ip)
+}
+
+/// Reads the fixed header alone: the protocol is the next header, whatever it is.
+#[inline]
+pub fn parse_fixed(packet: Packet<'_>) -> Result<Ip<'_>, WireError> {
     let fixed: &[u8; HEADER_LEN] = packet.read(0)?;
     if fixed[field::VERSION] >> 4 != 6 {
         return Err(WireError::Malformed);
     }
     let packet = packet.limited(packet_len(fixed, packet.full_len()));
-    let mut ip = Ip {
+    Ok(Ip {
         addresses: Addresses::V6(packet.read(field::ADDRESSES)?),
         protocol: fixed[field::NEXT_HEADER],
         fragment: None,
         payload: packet.after(HEADER_LEN)?,
-    };
-    if is_extension(ip.protocol) {
-        walk_extensions(&mut ip)?;
-    }
-    Ok(ip)
+    })
 }
 
 /// Length that the header claims. It may be zero when Linux joined segments to more than 64 KiB or
@@ -49,7 +55,9 @@ fn packet_len(fixed: &[u8; HEADER_LEN], full_len: usize) -> usize {
     if payload_len == 0 && elsewhere { full_len } else { HEADER_LEN + usize::from(payload_len) }
 }
 
-fn is_extension(next_header: u8) -> bool {
+/// Whether this is the number of an extension header that is walked.
+#[inline]
+pub fn is_extension(next_header: u8) -> bool {
     matches!(
         next_header,
         protocol::HOP_BY_HOP
@@ -62,24 +70,37 @@ fn is_extension(next_header: u8) -> bool {
 
 fn walk_extensions(ip: &mut Ip<'_>) -> Result<(), WireError> {
     for _ in 0..MAX_EXTENSION_HEADERS {
-        let [next_header, len_field] = *ip.payload.read(0)?;
-        let units = usize::from(len_field);
-        let len = match ip.protocol {
-            protocol::FRAGMENT => FRAGMENT_HEADER_LEN,
-            protocol::AUTHENTICATION => (units + 2) * 4,
-            _ => (units + 1) * 8,
-        };
-        if ip.protocol == protocol::FRAGMENT {
-            ip.fragment = fragment(ip.payload.read(0)?).or(ip.fragment);
-        }
-        ip.protocol = next_header;
-        ip.payload = ip.payload.after(len)?;
-        let first_part = ip.fragment.is_none_or(|fragment| fragment.offset == 0);
-        if !first_part || !is_extension(ip.protocol) {
+        step_over_extension(ip)?;
+        if !is_before_extension(ip) {
             return Ok(());
         }
     }
     Err(WireError::ChainTooLong)
+}
+
+/// Whether the walk goes on: an extension header follows, and not the data of a later fragment.
+#[inline]
+pub fn is_before_extension(ip: &Ip<'_>) -> bool {
+    let first_part = ip.fragment.is_none_or(|fragment| fragment.offset == 0);
+    first_part && is_extension(ip.protocol)
+}
+
+/// Moves on to what follows the extension header that `ip` stands before.
+#[inline]
+pub fn step_over_extension(ip: &mut Ip<'_>) -> Result<(), WireError> {
+    let [next_header, len_field] = *ip.payload.read(0)?;
+    let units = usize::from(len_field);
+    let len = match ip.protocol {
+        protocol::FRAGMENT => FRAGMENT_HEADER_LEN,
+        protocol::AUTHENTICATION => (units + 2) * 4,
+        _ => (units + 1) * 8,
+    };
+    if ip.protocol == protocol::FRAGMENT {
+        ip.fragment = fragment(ip.payload.read(0)?).or(ip.fragment);
+    }
+    ip.protocol = next_header;
+    ip.payload = ip.payload.after(len)?;
+    Ok(())
 }
 
 /// A fragment header that says "the whole datagram" (RFC 6946, atomic) is no fragment.

@@ -73,11 +73,14 @@ pub enum Verdict {
 
 /// Something that the kernel said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Event<'a> {
+pub enum Event<'a> {
+    /// A packet waits.
     Packet(Packet<'a>),
-    /// The answer to a request; `errno` 0 is success.
+    /// The answer to a request.
     Answer {
+        /// The number that the request had.
         sequence: u32,
+        /// Why it was refused; 0 is success.
         errno: i32,
     },
 }
@@ -175,7 +178,7 @@ fn attribute(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
 
 /// What a datagram from the kernel says. Messages of other kinds and what cannot be read are passed
 /// over.
-pub(super) fn events(datagram: &[u8]) -> impl Iterator<Item = Event<'_>> {
+pub fn events(datagram: &[u8]) -> impl Iterator<Item = Event<'_>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         let (kind, body, behind) = next_message(rest)?;

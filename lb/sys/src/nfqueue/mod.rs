@@ -10,7 +10,7 @@ mod ring;
 mod socket;
 
 pub use kernel_counters::{KernelCounters, KernelQueues};
-pub use message::{Packet, PacketId, Verdict};
+pub use message::{Event, Packet, PacketId, Verdict, events};
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::capability::Capability;
-use message::{Event, VerdictBatch};
+use message::VerdictBatch;
 use ring::Ring;
 use socket::Socket;
 
@@ -41,10 +41,8 @@ pub struct QueueConfig {
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// The process lacks the right.
-    #[error(
-        "open queue {0}: CAP_NET_ADMIN is missing; run as root, or give the program the capability"
-    )]
-    NoCapability(u16),
+    #[error("open queue {0}: not permitted; CAP_NET_ADMIN over this network namespace is needed")]
+    NotPermitted(u16),
     /// Another process has it.
     #[error(
         "open queue {queue}: it is in use by {}; choose another with --queue, or end that process",
@@ -217,11 +215,15 @@ fn is_idle(error: &io::Error) -> bool {
 /// The kernel says "not permitted" both to who has no right and to who comes second.
 fn refused(queue: u16, cause: io::Error) -> OpenError {
     match cause.raw_os_error() {
-        Some(libc::EPERM) if !Capability::NetAdmin.in_effect() => OpenError::NoCapability(queue),
         Some(libc::EPERM | libc::EBUSY) => {
-            let all = KernelQueues::open().and_then(|mut queues| queues.read()).unwrap_or_default();
-            let port = all.iter().find(|one| one.queue == queue).map(|one| one.port);
-            OpenError::InUse { queue, port }
+            let listed = KernelQueues::open().and_then(|mut queues| queues.read());
+            let owner = listed.iter().flatten().find(|one| one.queue == queue);
+            match owner {
+                None if listed.is_ok() || !Capability::NetAdmin.in_effect() => {
+                    OpenError::NotPermitted(queue)
+                }
+                owner => OpenError::InUse { queue, port: owner.map(|owner| owner.port) },
+            }
         }
         Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOENT | libc::EPROTONOSUPPORT) => {
             OpenError::NotSupported(queue)

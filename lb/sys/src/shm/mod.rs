@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `NAME` | a table (`lb_core::table`) |
 //! | `NAME.stats` | the counters of the `lb` instance NAME |
-//! | `.NAME.PID.new` | either of them while it is made |
+//! | `.NAME.NUMBER.new` | either of them while it is made |
 
 mod file;
 mod mapping;
@@ -13,7 +13,7 @@ mod table;
 mod watch;
 
 pub use stats::{StatsFile, StatsWriter};
-pub use table::{Existing, MappedTable, TableWriter, delete, init, list};
+pub use table::{Existing, MappedTable, TableWriter, delete, init, init_from, list};
 pub use watch::FolderWatch;
 
 use std::fmt;
@@ -119,7 +119,7 @@ pub enum Cause {
     #[error("a running `lb` (process {0}) has this instance name; choose another with --instance")]
     InUse(u64),
     /// `init` over a table with targets.
-    #[error("the table has {0} targets; --keep carries them over, --force drops them")]
+    #[error("the table has targets ({0}); --keep carries them over, --force drops them")]
     HasTargets(usize),
     /// `init --keep` into a table without room for a target.
     #[error("mark {mark} has index {index}, beyond the new table's indexes 0 to {}", targets - 1)]

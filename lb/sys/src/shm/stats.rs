@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use lb_core::counters::{Counts, LAYOUT, ROW_WORDS, Row};
 
-use super::file::{Staged, is_locked, lock_named, names, none_if_missing};
+use super::file::{Access, Staged, is_locked, lock_named, names, none_if_missing, open};
 use super::mapping::Mapping;
 use super::{Cause, Folder, Name, ShmError, doing};
 
@@ -116,7 +116,7 @@ impl StatsFile {
     }
 
     fn open_path(path: &Path) -> Result<Self, Cause> {
-        let file = none_if_missing(File::open(path))?.ok_or(Cause::MissingStats)?;
+        let file = none_if_missing(open(path, Access::Read))?.ok_or(Cause::MissingStats)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() || metadata.len() < (HEADER_WORDS * size_of::<u64>()) as u64 {
             return Err(Cause::Stats("the file does not hold counters"));
@@ -226,6 +226,20 @@ mod tests {
         assert!(seen.is_replaced(&folder, &name("a")));
         assert_eq!(StatsFile::open(&folder, &name("a")).unwrap().queues().count(), 2);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn watching_a_stopped_instance_does_not_keep_it_from_starting() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = Folder::new(folder.path());
+        let create = || StatsWriter::create(&folder, &name("a"), &name("t"), &[1]);
+        drop(create().unwrap());
+        let watched = StatsFile::open(&folder, &name("a")).unwrap();
+        assert!(!watched.is_running());
+        let next = create().unwrap();
+        assert!(watched.is_replaced(&folder, &name("a")));
+        assert!(!watched.is_running());
+        assert!(StatsFile::open(&folder, &name("a")).unwrap().is_running(), "{next:?}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use lb_core::table::{
 };
 use lb_core::target::Targets;
 
-use super::file::{Staged, lock_named, none_if_missing};
+use super::file::{Access, Staged, lock_named, none_if_missing, open};
 use super::mapping::Mapping;
 use super::{Cause, Folder, Name, ShmError, doing};
 
@@ -29,7 +29,7 @@ impl MappedTable {
     /// Opens a table and checks it.
     pub fn open(folder: &Folder, name: &Name) -> Result<Self, ShmError> {
         let open = || -> Result<Self, Cause> {
-            let file = none_if_missing(File::open(folder.table(name)))?
+            let file = none_if_missing(open(&folder.table(name), Access::Read))?
                 .ok_or_else(|| Cause::MissingTable(name.clone()))?;
             let metadata = checked_metadata(&file)?;
             let mapping = Mapping::read_only(&file)?;
@@ -96,7 +96,7 @@ impl TableWriter {
     }
 }
 
-/// What `init` does with a table that is there.
+/// What `init` does with a table that is there. A file that is no table is never touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
     /// Refuses if it has targets.
@@ -115,24 +115,47 @@ pub fn init(
     config: Config,
     existing: Existing,
 ) -> Result<Snapshot, ShmError> {
-    let init = || -> Result<Snapshot, Cause> {
+    init_from(folder, name, existing, |_| config)
+}
+
+/// As [`init`], with a configuration that may follow that of the table of which the targets are kept.
+pub fn init_from(
+    folder: &Folder,
+    name: &Name,
+    existing: Existing,
+    config_of: impl Fn(Option<&Config>) -> Config,
+) -> Result<Snapshot, ShmError> {
+    let checked = |kept: Option<&Config>| -> Result<Config, Cause> {
+        let config = config_of(kept);
         config.check()?;
+        Ok(config)
+    };
+    let init = || -> Result<Snapshot, Cause> {
         loop {
-            let Some(old) = lock_table(folder, name)? else {
-                let staged = stage(folder, name, &config, Generation(0), None)?;
+            let Some(file) = lock_table(folder, name)? else {
+                let staged = stage(folder, name, &checked(None)?, Generation(0), None)?;
                 if staged.put_new()? {
                     return published(&staged);
                 }
                 continue; // Somebody else was faster.
             };
-            let (generation, targets) = match (old_snapshot(&old), existing) {
-                (Ok(old), Existing::Keep) => (old.generation, Some(carried(&old, &config)?)),
-                (Ok(old), Existing::Drop) => (old.generation, None),
-                (Ok(old), Existing::Refuse) => match old.targets.iter().count() {
-                    0 => (old.generation, None),
-                    count => return Err(Cause::HasTargets(count)),
-                },
-                (Err(_), Existing::Drop) => (Generation(0), None),
+            let (config, generation, targets) = match (old_snapshot(&file), existing) {
+                (Ok(old), Existing::Keep) => {
+                    let config = checked(Some(&old.config))?;
+                    (config, old.generation, Some(carried(&old, &config)?))
+                }
+                (Ok(old), Existing::Drop) => (checked(None)?, old.generation, None),
+                (Ok(old), Existing::Refuse) => {
+                    let config = checked(None)?;
+                    match old.targets.iter().count() {
+                        0 => (config, old.generation, None),
+                        count => return Err(Cause::HasTargets(count)),
+                    }
+                }
+                (
+                    Err(Cause::Table(TableError::Damaged(_) | TableError::OtherLayout { .. })),
+                    Existing::Drop,
+                ) => (checked(None)?, Generation(0), None),
                 (Err(cause), _) => return Err(cause),
             };
             let staged = stage(folder, name, &config, generation, targets)?;

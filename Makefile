@@ -1,0 +1,77 @@
+# What to type; `make` alone prints it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.PHONY: help build run shell test bench lint deps
+
+CARGO ?= cargo
+OVL := target/release/ovl
+# Where rustup puts cargo, and where a user's path may not reach system tools.
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
+
+help: ## print this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+build: ## build the binaries into target/release
+	@$(CARGO) build --release
+
+run: deps build ## show the load balancer at work in a small cluster
+	@$(OVL) demo
+
+shell: deps build ## the cluster of `make run` with a shell on its router
+	@$(OVL) demo --shell
+
+lint: ## formatting and clippy, as the tests want them
+	@$(CARGO) fmt --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+# Every step runs, so that one look shows all that is wrong; only the function tests need the build.
+test: deps ## formatting, clippy, unit tests, then function tests in clusters
+	@logs=target/test-logs; rm -rf $$logs; mkdir -p $$logs; summary=; failed=0
+	step() {
+		local name=$$1 start=$$SECONDS verdict=ok; shift
+		printf '\n== %s: %s\n' "$$name" "$$*"
+		"$$@" 2>&1 | tee $$logs/$$name.log || { verdict=FAILED; failed=1; }
+		summary+=$$(printf '  %-9s %-7s %4d s' $$name $$verdict $$((SECONDS - start)))
+		case $$name in
+			unit) summary+="  $$(awk '/^test result:/ { p += $$4; f += $$6; i += $$8 }
+				END { printf "%d passed, %d failed, %d ignored", p, f, i }' $$logs/unit.log)" ;;
+			function) summary+="  $$(tail -n 1 $$logs/function.log)" ;;
+		esac
+		summary+=$$'\n'
+		[ $$verdict = ok ]
+	}
+	step format $(CARGO) fmt --check || true
+	step clippy $(CARGO) clippy --workspace --all-targets -- -D warnings || true
+	step unit $(CARGO) test --workspace --no-fail-fast || true
+	if step build $(CARGO) build --release; then
+		step function $(OVL) test || true
+		grep -hE '^(FAILED|SKIPPED)' $$logs/function.log >$$logs/missed || true
+	fi
+	printf '\n== summary (logs in %s)\n%s' $$logs "$$summary"
+	if [ -s $$logs/missed ]; then sed 's/^/  /' $$logs/missed; fi
+	exit $$failed
+
+bench: ## micro benchmarks
+	@$(CARGO) bench -p bench
+
+# command:package
+TOOLS := bash:bash cc:gcc ethtool:ethtool ip:iproute2 ip6tables:iptables iptables:iptables mount:mount \
+	nft:nftables nsenter:util-linux ping:iputils-ping setpriv:util-linux timeout:coreutils \
+	unshare:util-linux
+
+deps: ## install the system tools that are missing (needs root and apt)
+	@command -v $(CARGO) >/dev/null || { echo "make: cargo is missing: install Rust (https://rustup.rs)" >&2; exit 1; }
+	packages=
+	for tool in $(TOOLS); do
+		command -v $${tool%:*} >/dev/null || packages+=" $${tool#*:}"
+	done
+	[ -n "$$packages" ] || exit 0
+	packages=$$(tr ' ' '\n' <<<"$$packages" | sort -u | xargs)
+	echo "make: missing packages: $$packages"
+	command -v apt-get >/dev/null || { echo "make: no apt-get here: install them by hand" >&2; exit 1; }
+	[ $$(id -u) = 0 ] || { echo "make: installing needs root: sudo apt-get install $$packages" >&2; exit 1; }
+	apt-get update -q
+	DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$packages

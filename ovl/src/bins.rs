@@ -1,0 +1,62 @@
+//! Where the binaries under test are.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// Programs of the system that clusters and cases need.
+const SYSTEM: [&str; 8] =
+    ["bash", "ethtool", "ip", "ip6tables", "iptables", "nft", "ping", "timeout"];
+
+/// Programs under test.
+const NAMES: [&str; 3] = ["lb", "shm-tool", "mconnect"];
+
+/// The folder of the built binaries; all of them were there when it was made.
+pub struct Bins {
+    dir: PathBuf,
+    ovl: PathBuf,
+}
+
+impl Bins {
+    pub fn find(dir: Option<&Path>) -> Result<Self> {
+        let ovl = env::current_exe().context("find ovl's own executable")?;
+        let dir = match dir {
+            Some(dir) => {
+                dir.canonicalize().with_context(|| format!("open folder {}", dir.display()))?
+            }
+            None => ovl.parent().context("find the folder of ovl's executable")?.to_owned(),
+        };
+        for name in NAMES {
+            if !dir.join(name).is_file() {
+                bail!(
+                    "find {name}: not in {} (run `make build`, or name the folder with --bin-dir)",
+                    dir.display()
+                );
+            }
+        }
+        let bins = Self { dir, ovl };
+        if let Some(name) = SYSTEM.iter().find(|name| !bins.finds(name)) {
+            bail!("find {name}: not installed (run `make deps`)");
+        }
+        Ok(bins)
+    }
+
+    /// A search path that finds the binaries under test first.
+    pub fn search_path(&self) -> OsString {
+        let mut path = self.dir.clone().into_os_string();
+        path.push(":");
+        path.push(env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into()));
+        path
+    }
+
+    fn finds(&self, program: &str) -> bool {
+        env::split_paths(&self.search_path()).any(|dir| dir.join(program).is_file())
+    }
+
+    /// This executable, for the verbs that run inside a node.
+    pub fn ovl(&self) -> &Path {
+        &self.ovl
+    }
+}

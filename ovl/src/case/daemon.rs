@@ -1,0 +1,86 @@
+//! How `lb` starts, refuses to start and ends.
+
+use anyhow::Result;
+
+use super::verbs::connect_all_kinds;
+use super::{Case, STANDARD, check};
+use crate::lab::{Lab, PATIENCE, QUEUE};
+
+pub const CASES: &[Case] = &[
+    Case {
+        name: "queue-in-use",
+        about: "a second lb on the same queue or instance is refused, the first goes on",
+        layout: STANDARD,
+        run: |lab| {
+            lab.start_service()?;
+            refuses(lab, &["lb", "--queue", QUEUE, "--instance", "second"], "queue 2")?;
+            refuses(lab, &["lb", "--queue", "3"], "instance")?;
+            connect_all_kinds(lab, 4)
+        },
+    },
+    Case {
+        name: "table-missing",
+        about: "lb without its table says so",
+        layout: STANDARD,
+        run: |lab| refuses(lab, &["lb", "--shm", "absent", "--queue", QUEUE], "absent"),
+    },
+    Case {
+        name: "rights-missing",
+        about: "lb without the right to use the queue says so",
+        layout: STANDARD,
+        run: |lab| {
+            lab.table(&["init"])?;
+            let without = ["setpriv", "--bounding-set=-net_admin", "--"];
+            refuses(lab, &[&without[..], &["lb", "--queue", QUEUE]].concat(), "CAP_NET_ADMIN")
+        },
+    },
+    Case {
+        name: "sigterm",
+        about: "SIGTERM ends lb cleanly, with a summary",
+        layout: STANDARD,
+        run: ends_on_sigterm,
+    },
+    Case {
+        name: "killed",
+        about: "a new lb takes over from one that was killed",
+        layout: STANDARD,
+        run: taken_over_after_kill,
+    },
+];
+
+/// The command must end with an error in one line that names `what`.
+fn refuses(lab: &Lab, words: &[&str], what: &str) -> Result<()> {
+    let ran = lab.cluster.router()?.run(words)?;
+    let stderr = ran.stderr();
+    check(
+        matches!(ran.code(), Some(1..=123)) && stderr.lines().count() == 1 && stderr.contains(what),
+        format!("an exit code of failure and one line that names {what}"),
+        format!("exit code {:?} and:\n{stderr}", ran.code()),
+    )
+}
+
+fn ends_on_sigterm(lab: &mut Lab) -> Result<()> {
+    lab.start_service()?;
+    connect_all_kinds(lab, 4)?;
+    let received = lab.stats()?.sum.received;
+    let lb = lab.lb_mut()?;
+    lb.signal("TERM")?;
+    let status = lb.wait(PATIENCE)?;
+    let log = lb.log();
+    check(status.success(), "exit code 0", status)?;
+    check(
+        log.lines().last().is_some_and(|line| line.contains(&received.to_string())),
+        format!("a last line that tells of {received} packets received"),
+        log,
+    )
+}
+
+fn taken_over_after_kill(lab: &mut Lab) -> Result<()> {
+    lab.start_service()?;
+    connect_all_kinds(lab, 4)?;
+    let lb = lab.lb_mut()?;
+    lb.signal("KILL")?;
+    lb.wait(PATIENCE)?;
+    lab.start_lb(&["--queue", QUEUE])?;
+    connect_all_kinds(lab, 4)
+}

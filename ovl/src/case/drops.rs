@@ -1,0 +1,61 @@
+//! Packets that are dropped, each under its reason.
+
+use anyhow::Result;
+
+use super::{Case, check};
+use crate::address::FAMILIES;
+use crate::cluster::Layout;
+use crate::flow;
+use crate::lab::{Lab, PATIENCE};
+use crate::packet::cut_packet;
+use crate::wait;
+
+/// Packets must reach the queue with the sizes that they were sent with.
+const LAYOUT: Layout = Layout { servers: 4, offload: false };
+
+pub const CASES: &[Case] = &[
+    Case {
+        name: "fragments",
+        about: "fragments are dropped and counted as such",
+        layout: LAYOUT,
+        run: fragments_are_counted,
+    },
+    Case {
+        name: "cut-packets",
+        about: "packets that end within the ports are dropped and counted",
+        layout: LAYOUT,
+        run: cut_packets_are_counted,
+    },
+];
+
+fn fragments_are_counted(lab: &mut Lab) -> Result<()> {
+    lab.start_service()?;
+    for family in FAMILIES {
+        let vip = family.vip().to_string();
+        let ping =
+            ["ping", "-n", "-q", "-i", "0.02", "-c", "5", "-W", "1", "-s", "3000", "-M", "dont"];
+        let ran = lab.cluster.tester()?.run(&[ping.as_slice(), &[&vip]].concat())?;
+        check(!ran.succeeded(), format!("no answer to fragments for {vip}"), ran.stdout())?;
+    }
+    // 3,008 bytes are three fragments at 1,500.
+    wait_for_drops(lab, "fragment", 2 * 5 * 3)
+}
+
+fn cut_packets_are_counted(lab: &mut Lab) -> Result<()> {
+    lab.start_service()?;
+    let flows = flow::list_of_each(10);
+    lab.send_packets(flows.iter().map(cut_packet))?;
+    wait_for_drops(lab, "truncated", 40)
+}
+
+fn wait_for_drops(lab: &Lab, reason: &str, count: u64) -> Result<()> {
+    let stats = wait::until(&format!("{count} packets to be dropped"), PATIENCE, || {
+        let stats = lab.stats()?;
+        Ok((stats.sum.received >= count).then_some(stats))
+    })?;
+    check(
+        stats.sum.dropped_for(reason) == count && stats.sum.marked == 0,
+        format!("{count} packets dropped for {reason}, none marked"),
+        format!("{:?}", stats.sum),
+    )
+}

@@ -1,0 +1,235 @@
+//! A cluster with the load balancer's parts in it: the verbs that scenarios are made of.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::address::{FAMILIES, NodeId};
+use crate::bins::Bins;
+use crate::cluster::{Cluster, Layout};
+use crate::flow::Flow;
+use crate::mconnect::{Answers, Connections, PORT};
+use crate::packet::{Extras, first_packet};
+use crate::process::Process;
+use crate::sender::to_hex;
+use crate::stats::Stats;
+use crate::wait;
+
+/// The queue that the router's rules lead to when there is one only.
+pub const QUEUE: &str = "2";
+
+/// How long a program may take to start or to end.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+pub struct Lab<'a> {
+    // Before the cluster, so that they end while their nodes are there.
+    balancer: Option<Process>,
+    servers: Vec<Process>,
+    pub cluster: Cluster,
+    bins: &'a Bins,
+}
+
+/// What `shm-tool lookup` says about a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lookup {
+    pub slot: u32,
+    /// None when there is no target.
+    pub mark: Option<u32>,
+}
+
+impl<'a> Lab<'a> {
+    pub fn start(layout: Layout, bins: &'a Bins) -> Result<Self> {
+        let cluster = Cluster::start(layout, bins).context("start cluster")?;
+        Ok(Self { balancer: None, servers: Vec::new(), cluster, bins })
+    }
+
+    /// Everything: servers, rules, a table with all servers as targets, `lb`.
+    pub fn start_service(&mut self) -> Result<()> {
+        self.start_servers()?;
+        self.queue(&["--queue-num", QUEUE])?;
+        self.table(&["init"])?;
+        self.activate_all()?;
+        self.start_lb(&["--queue", QUEUE])
+    }
+
+    /// Starts `mconnect` on every server and waits until all listen.
+    pub fn start_servers(&mut self) -> Result<()> {
+        let address = format!("[::]:{PORT}");
+        for id in self.cluster.servers() {
+            let words = ["mconnect", "-server", "-udp", "-address", &address];
+            self.servers.push(self.cluster.node(id)?.spawn("mconnect", &words)?);
+        }
+        for id in self.cluster.servers() {
+            let node = self.cluster.node(id)?;
+            wait::until(&format!("mconnect to listen on {id}"), PATIENCE, || {
+                let listens = listens(&node.proc_net("tcp6")?) && listens(&node.proc_net("udp6")?);
+                Ok(listens.then_some(()))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Leads packets for the virtual addresses to queues; `target` is for iptables.
+    pub fn queue(&self, target: &[&str]) -> Result<()> {
+        for family in FAMILIES {
+            let (iptables, vip) = (family.iptables(), family.vip_prefix());
+            let rule = [iptables, "-t", "mangle", "-A", "PREROUTING", "-d", &vip, "-j", "NFQUEUE"];
+            self.cluster.router()?.run(&[&rule, target].concat())?.success()?;
+        }
+        Ok(())
+    }
+
+    /// Runs `shm-tool` on the router; it must succeed.
+    pub fn table(&self, words: &[&str]) -> Result<String> {
+        self.cluster.router()?.run(&[&["shm-tool"], words].concat())?.success()
+    }
+
+    /// What a reading verb of `shm-tool` says.
+    pub fn table_json(&self, verb: &str) -> Result<Value> {
+        let report = self.table(&[verb, "--json"])?;
+        serde_json::from_str(&report).with_context(|| format!("read shm-tool {verb}"))
+    }
+
+    pub fn activate_all(&self) -> Result<()> {
+        let marks: Vec<String> =
+            self.cluster.servers().map(|server| server.number().to_string()).collect();
+        let marks: Vec<&str> = marks.iter().map(String::as_str).collect();
+        self.table(&[&["activate"], marks.as_slice()].concat()).map(drop)
+    }
+
+    pub fn activate(&self, target: NodeId) -> Result<()> {
+        self.table(&["activate", &target.number().to_string()]).map(drop)
+    }
+
+    pub fn deactivate(&self, target: NodeId) -> Result<()> {
+        self.table(&["deactivate", &target.number().to_string()]).map(drop)
+    }
+
+    /// Starts `lb` on the router and waits until it is ready.
+    pub fn start_lb(&mut self, words: &[&str]) -> Result<()> {
+        self.balancer = None;
+        let words = [&["lb"], words].concat();
+        let balancer = self.cluster.router()?.spawn("lb", &words)?;
+        self.balancer.insert(balancer).wait_for_log("ready", PATIENCE)
+    }
+
+    pub fn lb(&self) -> Result<&Process> {
+        self.balancer.as_ref().context("lb was not started")
+    }
+
+    pub fn lb_mut(&mut self) -> Result<&mut Process> {
+        self.balancer.as_mut().context("lb was not started")
+    }
+
+    pub fn has_lb(&self) -> bool {
+        self.balancer.is_some()
+    }
+
+    /// The end of `lb`'s log, when there is one.
+    pub fn lb_log_tail(&self, lines: usize) -> Option<String> {
+        let log = self.balancer.as_ref()?.log();
+        let skipped = log.lines().count().saturating_sub(lines);
+        Some(log.lines().skip(skipped).collect::<Vec<_>>().join("\n"))
+    }
+
+    /// Lets the tester connect; failed connections are no error here.
+    pub fn connect(&self, connections: Connections) -> Result<Answers> {
+        let words = connections.words();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let ran = self.cluster.tester()?.run(&words)?;
+        Answers::parse(&ran.stdout()).with_context(|| ran.stderr())
+    }
+
+    /// Sends the first packet of every flow.
+    pub fn send_flows(&self, flows: &[Flow], extras: Extras) -> Result<()> {
+        self.send_packets(flows.iter().map(|flow| first_packet(flow, extras)))
+    }
+
+    pub fn send_packets(&self, packets: impl Iterator<Item = Vec<u8>>) -> Result<()> {
+        let lines: Vec<String> = packets.map(|packet| to_hex(&packet)).collect();
+        let ovl = self.bins.ovl().to_str().context("name ovl: its path is not UTF-8")?;
+        let tester = self.cluster.tester()?.entry();
+        tester.run_with_input(&[ovl, "send-packets"], &lines.join("\n"))?.success().map(drop)
+    }
+
+    /// What `shm-tool` says about each flow.
+    pub fn lookup(&self, flows: &[Flow]) -> Result<BTreeMap<Flow, Lookup>> {
+        let script = flows.iter().fold(String::new(), |mut script, flow| {
+            let (source, destination) = (flow.source, flow.destination());
+            let _ = writeln!(
+                script,
+                "shm-tool lookup --json --src '{source}' --dst '{destination}' --proto {}",
+                flow.transport
+            );
+            script
+        });
+        let reports = self.cluster.router()?.script(&script)?;
+        let reports = serde_json::Deserializer::from_str(&reports).into_iter::<Value>();
+        let lookups = flows.iter().zip(reports).map(|(flow, report)| {
+            let report = report.context("read shm-tool lookup")?;
+            let lookup = parse_lookup(&report)
+                .with_context(|| format!("read shm-tool lookup: odd report {report}"))?;
+            Ok((*flow, lookup))
+        });
+        let lookups: BTreeMap<_, _> = lookups.collect::<Result<_>>()?;
+        if lookups.len() != flows.len() {
+            bail!("read shm-tool lookup: {} reports for {} flows", lookups.len(), flows.len());
+        }
+        Ok(lookups)
+    }
+
+    pub fn stats(&self) -> Result<Stats> {
+        Stats::parse(&self.table(&["stats", "--json"])?)
+    }
+}
+
+fn parse_lookup(report: &Value) -> Option<Lookup> {
+    let number = |value: &Value| u32::try_from(value.as_u64()?).ok();
+    let mark = match report.get("mark")? {
+        Value::Null => None,
+        mark => Some(number(mark)?),
+    };
+    Some(Lookup { slot: number(&report["slot"])?, mark })
+}
+
+/// Whether a table of /proc/net holds a socket without a peer on the port of `mconnect`.
+fn listens(table: &str) -> bool {
+    let port = format!(":{PORT:04X}");
+    table.lines().any(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (local, remote) = (fields.next(), fields.next());
+        local.is_some_and(|local| local.ends_with(&port))
+            && remote.is_some_and(|remote| remote.ends_with(":0000"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn finds_a_listening_socket() {
+        let line = |local: &str, remote: &str| {
+            format!("   0: {}:{local} {}:{remote} 0A 0 0", "0".repeat(32), "0".repeat(32))
+        };
+        assert!(listens(&format!("  sl  local_address\n{}", line("1389", "0000"))));
+        assert!(!listens(&line("1389", "C001")));
+        assert!(!listens(&line("138A", "0000")));
+        assert!(!listens(""));
+    }
+
+    #[test]
+    fn reads_a_lookup() {
+        let read = |report: Value| parse_lookup(&report);
+        let found = Some(Lookup { slot: 996, mark: Some(3) });
+        assert_eq!(read(json!({"hash": 1, "slot": 996, "mark": 3})), found);
+        assert_eq!(read(json!({"slot": 0, "mark": null})), Some(Lookup { slot: 0, mark: None }));
+        assert_eq!(read(json!({"slot": 0})), None);
+        assert_eq!(read(json!({"mark": 1})), None);
+    }
+}

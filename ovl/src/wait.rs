@@ -1,0 +1,47 @@
+//! Waiting for a condition with a deadline.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Looks again and again until `look` returns a value, for at most `limit`.
+pub fn until<T>(
+    what: &str,
+    limit: Duration,
+    mut look: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(found) = look()? {
+            return Ok(found);
+        }
+        if Instant::now() >= deadline {
+            bail!("wait for {what}: not seen within {:.1} s", limit.as_secs_f64());
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn returns_what_was_found() {
+        let mut looks = 0;
+        let found = until("the third look", Duration::from_secs(5), || {
+            looks += 1;
+            Ok((looks == 3).then_some(looks))
+        });
+        assert_eq!(found.unwrap(), 3);
+    }
+
+    #[test]
+    fn names_what_did_not_come() {
+        let error = until::<()>("a thing", Duration::ZERO, || Ok(None)).unwrap_err();
+        assert_eq!(error.to_string(), "wait for a thing: not seen within 0.0 s");
+    }
+}

@@ -1,0 +1,166 @@
+//! What lb decides about one packet, with every step that leads there.
+
+use lb_core::hash::{Hash, Slot};
+use lb_core::key::Key;
+use lb_core::table::Table;
+use lb_core::target::Mark;
+use lb_core::walk::{Class, Decision, Policy, Reason, Walked, keyed};
+use lb_core::wire::Packet;
+use serde_json::{Map, Value, json};
+
+use super::headers::{Headers, Last};
+use crate::columns::{Align, aligned};
+
+pub struct Explanation {
+    pub walked: Walked,
+    headers: Vec<String>,
+    found: Option<Found>,
+}
+
+/// What the key of a packet leads to.
+struct Found {
+    key: Key,
+    /// Which fields of the packet the key is made of.
+    parts: Vec<&'static str>,
+    /// The packet is an ICMP error: the key is that of the packet it quotes, the other way round.
+    quoted: bool,
+    hash: Hash,
+    slot: Slot,
+    /// What the slot holds.
+    held: Option<Mark>,
+}
+
+impl Explanation {
+    pub fn of(packet: Packet<'_>, table: &Table<'_>, policy: &Policy) -> Self {
+        let config = table.config();
+        let Headers { texts, last, .. } = Headers::of(packet, &config.modes);
+        let (class, key) = keyed(packet, config);
+        let found = key.map(|key| {
+            let hash = key.hash(config.seed);
+            let slot = hash.slot(config.slots);
+            let parts = parts(&key, last);
+            Found {
+                key,
+                parts,
+                quoted: class == Class::IcmpError,
+                hash,
+                slot,
+                held: table.mark(slot),
+            }
+        });
+        // As `walk` does with the key, but the slot is read once: the table may change meanwhile.
+        let decision = match &found {
+            Err(reason) => Decision::Drop(*reason),
+            Ok(found) => match found.held.or(policy.no_targets_mark) {
+                Some(mark) => Decision::Mark(mark),
+                None => Decision::Drop(Reason::NoTarget),
+            },
+        };
+        Explanation { walked: Walked { class, decision }, headers: texts, found: found.ok() }
+    }
+
+    pub fn json(&self) -> Map<String, Value> {
+        let found = self.found.as_ref();
+        let key = found.map(|found| {
+            json!({
+                "of": if found.quoted { "quoted packet" } else { "packet" },
+                "parts": found.parts,
+                "words": words(&found.key),
+            })
+        });
+        let (mark, dropped, reason) = match self.walked.decision {
+            Decision::Mark(mark) => (Some(mark.get()), None, None),
+            Decision::Drop(reason) => (None, Some(reason.name()), Some(reason.to_string())),
+            Decision::Hold => (None, None, None),
+        };
+        let pairs = [
+            ("class", json!(self.walked.class.name())),
+            ("headers", json!(self.headers)),
+            ("key", json!(key)),
+            ("hash", json!(found.map(|found| found.hash.0))),
+            ("slot", json!(found.map(|found| found.slot.0))),
+            ("slot_mark", json!(found.and_then(|found| found.held).map(Mark::get))),
+            ("mark", json!(mark)),
+            ("dropped", json!(dropped)),
+            ("reason", json!(reason)),
+        ];
+        pairs.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
+    }
+
+    /// A line for each step.
+    pub fn text(&self) -> String {
+        let mut rows =
+            vec![("headers", self.headers.join(", ")), ("class", self.walked.class.name().into())];
+        if let Some(found) = &self.found {
+            rows.push(("key", found.key_text()));
+            rows.push(("words", words(&found.key).join(" ")));
+            rows.push(("hash", found.hash.to_string()));
+            rows.push(("slot", found.slot.0.to_string()));
+        }
+        rows.push(self.outcome());
+        let rows: Vec<Vec<String>> =
+            rows.into_iter().map(|(label, text)| vec![label.to_string(), text]).collect();
+        aligned(&rows, &[Align::Left, Align::Left])
+    }
+
+    /// A line, and one more for the key.
+    pub fn short_text(&self) -> String {
+        let headers = self.headers.join(", ");
+        let (label, outcome) = self.outcome();
+        let line = format!("{}: {headers}: {label} {outcome}\n", self.walked.class.name());
+        match &self.found {
+            None => line,
+            Some(found) => {
+                let (key, words) = (found.key_text(), words(&found.key).join(" "));
+                let (hash, slot) = (found.hash, found.slot.0);
+                format!("{line}    key {key}: {words}; hash {hash}; slot {slot}\n")
+            }
+        }
+    }
+
+    fn outcome(&self) -> (&'static str, String) {
+        let is_held = self.found.as_ref().is_some_and(|found| found.held.is_some());
+        match self.walked.decision {
+            Decision::Mark(mark) if is_held => ("mark", mark.to_string()),
+            Decision::Mark(mark) => ("mark", format!("{mark}, because no target is active")),
+            Decision::Drop(reason) => ("dropped", format!("{}: {reason}", reason.name())),
+            Decision::Hold => ("held", "until the first fragment of its datagram comes".into()),
+        }
+    }
+}
+
+impl Found {
+    fn key_text(&self) -> String {
+        let parts = self.parts.join(", ");
+        match self.quoted {
+            true => format!("{parts} of the quoted packet, source and destination swapped"),
+            false => parts,
+        }
+    }
+}
+
+fn parts(key: &Key, last: Last) -> Vec<&'static str> {
+    let ports = match last {
+        Last::PortsInUdp => "ports of SCTP inside",
+        _ => "ports",
+    };
+    match key {
+        Key::Ports(_) => vec![ports],
+        Key::ClientV4(_) | Key::ClientV6(_) => vec!["source"],
+        Key::V4(_) | Key::V6(_) => {
+            let mut parts = vec!["source", "destination", "protocol"];
+            match last {
+                Last::Ports | Last::PortsInUdp => parts.push(ports),
+                Last::Identifier => parts.push("identifier"),
+                Last::Other => {}
+            }
+            parts
+        }
+    }
+}
+
+/// The bytes of each word in the order in which they stand in packets.
+fn words(key: &Key) -> Vec<String> {
+    let word = |word: &u32| format!("{:08x}", u32::from_be_bytes(word.to_ne_bytes()));
+    key.words().iter().map(word).collect()
+}
