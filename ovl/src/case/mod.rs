@@ -49,7 +49,7 @@ pub struct Case {
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// How much longer a long form may take.
-const SOAK_FACTOR: u32 = 15;
+const SOAK_FACTOR: u32 = 10;
 
 const STANDARD: Layout = Layout { servers: 4, offload: true, squeezed: false };
 
