@@ -1,5 +1,6 @@
 //! One thread, one queue: packets in, verdicts out.
 
+use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
@@ -65,8 +66,13 @@ impl Worker<'_> {
             let (mapped, epoch) = self.current.get();
             let table = mapped.table().context("read the table")?;
             while self.current.epoch() == epoch {
-                let served = self.serve(queue, &table, &mut counts);
-                if served.receive_error.is_some() {
+                let received = queue.receive();
+                if self.current.epoch() != epoch {
+                    break; // It waited meanwhile: what it took is for the new table to decide.
+                }
+                let served = queue.answer(|packet| self.verdict(packet, &table, &mut counts));
+                self.account(&received, &served, &mut counts);
+                if received.is_err() {
                     thread::sleep(AFTER_ERROR);
                 }
                 if self.stop.load(Relaxed) {
@@ -77,13 +83,6 @@ impl Worker<'_> {
                 }
             }
         }
-    }
-
-    fn serve(&self, queue: &mut Queue, table: &Table<'_>, counts: &mut Counts) -> Served {
-        let served = queue.serve(|packet| self.verdict(packet, table, counts));
-        self.account(&served, counts);
-        self.row.store(self.number, counts);
-        served
     }
 
     fn verdict(&self, packet: &Packet<'_>, table: &Table<'_>, counts: &mut Counts) -> Verdict {
@@ -99,12 +98,13 @@ impl Worker<'_> {
         }
     }
 
-    fn account(&self, served: &Served, counts: &mut Counts) {
+    fn account(&self, received: &io::Result<()>, served: &Served, counts: &mut Counts) {
         counts.add(Counter::Batches, u64::from(served.packets > 0));
         counts.add(Counter::Repeated, served.repeated);
         counts.add(Counter::VerdictsRefused, served.refused);
-        counts.add(Counter::ReceiveErrors, u64::from(served.receive_error.is_some()));
+        counts.add(Counter::ReceiveErrors, u64::from(received.is_err()));
         counts.add(Counter::SendErrors, u64::from(served.send_error.is_some()));
         self.losses.add_to(counts);
+        self.row.store(self.number, counts);
     }
 }

@@ -1,7 +1,7 @@
 //! Packets from a netfilter queue, and verdicts on them.
 //!
-//! A [`Queue`] is a netlink socket that owns one queue of the kernel. [`Queue::serve`] takes a batch
-//! of packets with one system call and answers all of them with a second one: that, not the work on a
+//! A [`Queue`] is a netlink socket that owns one queue of the kernel. [`Queue::receive`] takes a batch
+//! of packets with one system call and [`Queue::answer`] answers all of them with a second one: that, not the work on a
 //! packet, is what a queue consumer's time goes into.
 
 mod kernel_counters;
@@ -70,7 +70,7 @@ pub enum OpenError {
     },
 }
 
-/// What came of one call of [`Queue::serve`].
+/// What came of one call of [`Queue::answer`].
 #[derive(Debug, Default)]
 pub struct Served {
     /// Packets decided about.
@@ -79,8 +79,6 @@ pub struct Served {
     pub repeated: u64,
     /// Verdicts that the kernel refused: it had given those packets up.
     pub refused: u64,
-    /// Receiving failed.
-    pub receive_error: Option<io::Error>,
     /// The verdicts could not be sent.
     pub send_error: Option<io::Error>,
 }
@@ -162,12 +160,23 @@ impl Queue {
         Ok(self.socket.receive_buffer()? / 2)
     }
 
-    /// Waits a moment for packets, takes as many as there are up to a batch, asks `decide` about each
-    /// and sends the verdicts. It returns also when none came, and survives every error.
-    pub fn serve(&mut self, mut decide: impl FnMut(&Packet<'_>) -> Verdict) -> Served {
+    /// Waits a moment for packets and takes as many as there are, up to a batch. What was taken
+    /// before and not answered yet comes first.
+    pub fn receive(&mut self) -> io::Result<()> {
+        if !self.early.is_empty() || self.ring.holds_datagrams() {
+            return Ok(());
+        }
+        match self.ring.receive(&self.socket) {
+            Err(error) if !is_idle(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks `decide` about each packet that was taken, and sends the verdicts.
+    pub fn answer(&mut self, mut decide: impl FnMut(&Packet<'_>) -> Verdict) -> Served {
         let mut served = Served::default();
         let Queue { socket, ring, verdicts, early, repeats_left } = self;
-        let mut take = |datagram: &[u8], served: &mut Served| {
+        let mut take = |datagram: &[u8]| {
             for event in message::events(datagram) {
                 match event {
                     // It was queued before the kernel had learnt to copy.
@@ -184,15 +193,8 @@ impl Queue {
                 }
             }
         };
-        if early.is_empty() {
-            match ring.receive(socket) {
-                Ok(datagrams) => datagrams.for_each(|datagram| take(datagram, &mut served)),
-                Err(error) if is_idle(&error) => {}
-                Err(error) => served.receive_error = Some(error),
-            }
-        } else {
-            early.drain(..).for_each(|datagram| take(&datagram, &mut served));
-        }
+        early.drain(..).for_each(|datagram| take(&datagram));
+        ring.drain().for_each(&mut take);
         if !verdicts.is_empty() {
             served.send_error = send(socket, verdicts).err();
             // Verdicts that could not be sent go with the next ones, within bounds.

@@ -12,6 +12,8 @@ pub(super) struct Ring {
     /// Where each buffer is. The headers point here, and here to the buffers; boxes do not move.
     _vectors: Box<[libc::iovec]>,
     headers: Box<[libc::mmsghdr]>,
+    /// How many of the buffers hold a datagram.
+    filled: usize,
 }
 
 // SAFETY: the pointers in the vectors and headers lead into boxes that the ring owns.
@@ -40,18 +42,26 @@ impl Ring {
                 header
             })
             .collect();
-        Ring { buffers, buffer_len, _vectors: vectors, headers }
+        Ring { buffers, buffer_len, _vectors: vectors, headers, filled: 0 }
     }
 
     /// Waits for a datagram as long as the socket's time-out allows and takes all that are there.
-    pub fn receive(&mut self, socket: &Socket) -> io::Result<impl Iterator<Item = &[u8]>> {
-        let count = socket.receive_batch(&mut self.headers)?;
+    pub fn receive(&mut self, socket: &Socket) -> io::Result<()> {
+        self.filled = socket.receive_batch(&mut self.headers)?;
+        Ok(())
+    }
+
+    pub fn holds_datagrams(&self) -> bool {
+        self.filled > 0
+    }
+
+    /// The datagrams that were taken.
+    pub fn drain(&mut self) -> impl Iterator<Item = &[u8]> {
         let lens = self.headers.iter().map(|header| header.msg_len as usize);
-        Ok(self
-            .buffers
+        self.buffers
             .chunks_exact(self.buffer_len)
             .zip(lens)
-            .take(count)
-            .map(|(buffer, len)| &buffer[..len.min(buffer.len())]))
+            .take(std::mem::take(&mut self.filled))
+            .map(|(buffer, len)| &buffer[..len.min(buffer.len())])
     }
 }
