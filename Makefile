@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help build run shell test bench lint deps
+.PHONY: help build run shell test soak fuzz bench lint deps
 
 CARGO ?= cargo
 OVL := target/release/ovl
@@ -54,13 +54,25 @@ test: deps ## formatting, clippy, unit tests, then function tests in clusters
 	if [ -s $$logs/missed ]; then sed 's/^/  /' $$logs/missed; fi
 	exit $$failed
 
-bench: ## micro benchmarks
-	@$(CARGO) bench -p bench
+# In the libraries long forms are tests like any other, which look at the same variable.
+soak: export MARKWAY_SOAK := 1
+soak: deps build ## the long forms of what `make test` has in short (about 20 minutes)
+	@$(CARGO) test -p lb-sys --release -- --nocapture
+	$(OVL) test reconfigure restart
+
+fuzz: ## fuzz what reads packets and table files
+	@lb/fuzz/run
+
+bench: deps build ## measure lb, beside other programs too (PEER='COMMAND' adds one)
+	@bench() { $(CARGO) run --release --quiet -p bench -- "$$@"; }
+	bench micro
+	bench moves
+	bench side-by-side $${PEER:+--peer "$$PEER"}
 
 # command:package
-TOOLS := bash:bash cc:gcc ethtool:ethtool ip:iproute2 ip6tables:iptables iptables:iptables mount:mount \
-	nft:nftables nsenter:util-linux ping:iputils-ping setpriv:util-linux timeout:coreutils \
-	unshare:util-linux
+TOOLS := bash:bash busybox:busybox cc:gcc curl:curl ethtool:ethtool ip:iproute2 \
+	ip6tables:iptables iptables:iptables mount:mount nft:nftables nsenter:util-linux \
+	ping:iputils-ping setpriv:util-linux timeout:coreutils unshare:util-linux
 
 deps: ## install the system tools that are missing (needs root and apt)
 	@command -v $(CARGO) >/dev/null || { echo "make: cargo is missing: install Rust (https://rustup.rs)" >&2; exit 1; }

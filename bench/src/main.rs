@@ -10,6 +10,8 @@ mod nfq_consumer;
 mod report;
 mod side_by_side;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 use lb_sys::shm::Name;
 
@@ -51,8 +53,18 @@ enum Measure {
     },
 }
 
-fn main() -> anyhow::Result<()> {
-    match Args::parse().measure {
+fn main() -> ExitCode {
+    match run(Args::parse().measure) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(measure: Measure) -> anyhow::Result<()> {
+    match measure {
         Measure::Micro { rounds, json } => micro::run(rounds, json),
         Measure::Moves { json } => {
             moves::run(json);

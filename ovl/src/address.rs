@@ -20,6 +20,8 @@ pub struct NetId(pub u8);
 
 pub const CLUSTER_NET: NetId = NetId(1);
 pub const EXTERNAL_NET: NetId = NetId(2);
+/// Behind the squeeze, where there is one.
+pub const NARROW_NET: NetId = NetId(3);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
@@ -33,6 +35,8 @@ impl NodeId {
     /// The server that scenarios pick when they need one.
     pub const VM_003: Self = Self(3);
     pub const ROUTER: Self = Self(201);
+    /// A router between router and tester in front of a narrow link.
+    pub const SQUEEZE: Self = Self(202);
     pub const TESTER: Self = Self(221);
 
     /// None when no role has this number.
@@ -115,6 +119,22 @@ impl Family {
             Self::V6 => 112,
         };
         format!("{}/{length}", self.source(0))
+    }
+
+    /// The ICMP type of an echo request.
+    pub fn echo_request(self) -> u8 {
+        match self {
+            Self::V4 => 8,
+            Self::V6 => 128,
+        }
+    }
+
+    /// The ICMP type of an echo reply.
+    pub fn echo_reply(self) -> u8 {
+        match self {
+            Self::V4 => 0,
+            Self::V6 => 129,
+        }
     }
 
     /// The program that holds this family's rules.

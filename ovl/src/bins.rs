@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 /// Programs of the system that clusters and cases need.
-const SYSTEM: [&str; 8] =
-    ["bash", "ethtool", "ip", "ip6tables", "iptables", "nft", "ping", "timeout"];
+const SYSTEM: [&str; 10] =
+    ["bash", "busybox", "curl", "ethtool", "ip", "ip6tables", "iptables", "nft", "ping", "timeout"];
 
 /// Programs under test.
 const NAMES: [&str; 3] = ["lb", "shm-tool", "mconnect"];

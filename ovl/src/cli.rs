@@ -8,6 +8,8 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::flood::FloodArgs;
+
 /// Runs test clusters of servers, routers and testers in namespaces.
 #[derive(Parser)]
 #[command(name = "ovl", version)]
@@ -35,6 +37,9 @@ pub enum Verb {
     /// Send raw IP packets, read from standard input as one line of hex digits each
     #[command(hide = true)]
     SendPackets,
+    /// Send packets of many flows at a steady rate
+    #[command(hide = true)]
+    Flood(FloodArgs),
 }
 
 impl Verb {
@@ -42,7 +47,7 @@ impl Verb {
         match self {
             Self::Demo(_) => true,
             Self::Test(test) => !test.list,
-            Self::Completions { .. } | Self::Man | Self::SendPackets => false,
+            Self::Completions { .. } | Self::Man | Self::SendPackets | Self::Flood(_) => false,
         }
     }
 }

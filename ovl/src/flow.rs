@@ -10,8 +10,12 @@ use crate::address::{FAMILIES, Family};
 pub enum Transport {
     Tcp,
     Udp,
+    Sctp,
+    /// Type and code stand where the others have their source port, and are taken for it.
+    Icmp,
 }
 
+/// Those that sockets of every kernel speak.
 pub const TRANSPORTS: [Transport; 2] = [Transport::Tcp, Transport::Udp];
 
 /// A flow from the tester to a virtual address.
@@ -49,6 +53,15 @@ pub fn list(family: Family, transport: Transport, count: u16) -> Vec<Flow> {
         .collect()
 }
 
+/// `count` flows of echo requests, from the sources that flows of other kinds have too.
+pub fn list_echo(family: Family, count: u16) -> Vec<Flow> {
+    let request = u16::from_be_bytes([family.echo_request(), 0]);
+    list(family, Transport::Icmp, count)
+        .into_iter()
+        .map(|flow| Flow { source: SocketAddr::new(flow.source.ip(), request), ..flow })
+        .collect()
+}
+
 /// `count` flows of every kind.
 pub fn list_of_each(count: u16) -> Vec<Flow> {
     let kinds =
@@ -62,6 +75,8 @@ impl fmt::Display for Transport {
         f.write_str(match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Sctp => "sctp",
+            Self::Icmp => "icmp",
         })
     }
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::address::{FAMILIES, NodeId};
 use crate::bins::Bins;
 use crate::cluster::{Cluster, Layout};
+use crate::flood::Flood;
 use crate::flow::Flow;
 use crate::mconnect::{Answers, Connections, PORT};
 use crate::packet::{Extras, first_packet};
@@ -23,6 +24,9 @@ pub const QUEUE: &str = "2";
 
 /// How long a program may take to start or to end.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A file on the tester that ends a flood.
+const FLOOD_END: &str = "/run/flood.end";
 
 pub struct Lab<'a> {
     // Before the cluster, so that they end while their nodes are there.
@@ -150,7 +154,7 @@ impl<'a> Lab<'a> {
 
     pub fn send_packets(&self, packets: impl Iterator<Item = Vec<u8>>) -> Result<()> {
         let lines: Vec<String> = packets.map(|packet| to_hex(&packet)).collect();
-        let ovl = self.bins.ovl().to_str().context("name ovl: its path is not UTF-8")?;
+        let ovl = self.ovl()?;
         let tester = self.cluster.tester()?.entry();
         tester.run_with_input(&[ovl, "send-packets"], &lines.join("\n"))?.success().map(drop)
     }
@@ -179,6 +183,29 @@ impl<'a> Lab<'a> {
             bail!("read shm-tool lookup: {} reports for {} flows", lookups.len(), flows.len());
         }
         Ok(lookups)
+    }
+
+    /// Starts a flood on the tester; it ends with [`Lab::stop_flood`].
+    pub fn start_flood(&self, rate: u32, flows: u16, limit: Duration) -> Result<Process> {
+        let tester = self.cluster.tester()?;
+        tester.script(&format!("rm -f {FLOOD_END}"))?;
+        let (rate, flows) = (rate.to_string(), flows.to_string());
+        let seconds = limit.as_secs().to_string();
+        let words = ["flood", "--rate", &rate, "--flows", &flows];
+        let end = ["--until", FLOOD_END, "--seconds", &seconds];
+        tester.spawn("flood", &[&[self.ovl()?], &words[..], &end[..]].concat())
+    }
+
+    /// Ends a flood; returns what it sent.
+    pub fn stop_flood(&self, mut flood: Process) -> Result<Flood> {
+        self.cluster.tester()?.write(FLOOD_END, "")?;
+        flood.wait(PATIENCE)?;
+        let log = flood.log();
+        Flood::parse(&log).with_context(|| format!("read report of flood: {}", log.trim()))
+    }
+
+    fn ovl(&self) -> Result<&str> {
+        self.bins.ovl().to_str().context("name ovl: its path is not UTF-8")
     }
 
     pub fn stats(&self) -> Result<Stats> {

@@ -2,12 +2,14 @@
 //! built binaries in them.
 #![forbid(unsafe_code)]
 
+mod activity;
 mod address;
 mod bins;
 mod case;
 mod cli;
 mod cluster;
 mod demo;
+mod flood;
 mod flow;
 mod lab;
 mod mconnect;
@@ -45,6 +47,7 @@ fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
         cli::Verb::Demo(demo) => demo::run(demo),
         cli::Verb::Test(test) => case::run(test),
         cli::Verb::SendPackets => sender::run(),
+        cli::Verb::Flood(args) => flood::run(args),
         cli::Verb::Completions { shell } => {
             cli::write_completions(*shell);
             Ok(ExitCode::SUCCESS)

@@ -12,6 +12,7 @@ use std::thread;
 
 use anyhow::{Context, Result, bail};
 
+use crate::activity;
 use crate::process::Process;
 
 /// What process 1 of a node does: private file systems, a name, then nothing but reaping orphans
@@ -70,6 +71,7 @@ impl Node {
 
     pub fn wait_ready(&mut self) -> Result<()> {
         let stdout = self.holder.stdout.take().context("node is already up")?;
+        let _doing = activity::doing(&format!("node {} to start", self.name));
         let mut line = String::new();
         BufReader::new(stdout)
             .read_line(&mut line)
@@ -225,6 +227,7 @@ impl Ran {
 }
 
 fn feed(mut command: Command, what: &str, input: &str) -> Result<Ran> {
+    let _doing = activity::doing(&format!("{what} to end"));
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut stdin = child.stdin.take().context("take standard input")?;

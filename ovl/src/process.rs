@@ -59,6 +59,11 @@ impl Process {
             .unwrap_or_default()
     }
 
+    /// Its number in the node.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
     pub fn signal(&self, signal: &str) -> Result<()> {
         let id = self.id.to_string();
         self.entry.run(&["sh", "-c", r#"kill -s "$0" "$1""#, signal, &id])?.success()?;

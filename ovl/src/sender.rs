@@ -21,13 +21,14 @@ pub fn to_hex(packet: &[u8]) -> String {
     packet.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-struct Sockets {
+/// Raw sockets of both families.
+pub struct Sockets {
     v4: Socket,
     v6: Socket,
 }
 
 impl Sockets {
-    fn open() -> Result<Self> {
+    pub fn open() -> Result<Self> {
         // IPPROTO_RAW: the data begins with the IP header.
         let open = |domain| Socket::new(domain, Type::RAW, Some(Protocol::from(255)));
         let v4 = open(Domain::IPV4).context("open raw IPv4 socket")?;
@@ -35,7 +36,8 @@ impl Sockets {
         Ok(Self { v4, v6 })
     }
 
-    fn send(&self, packet: &[u8]) -> Result<()> {
+    /// Sends a packet that begins with its IP header.
+    pub fn send(&self, packet: &[u8]) -> Result<()> {
         let destination = destination(packet).context("send packet: no IP header")?;
         let socket = match destination {
             IpAddr::V4(_) => &self.v4,

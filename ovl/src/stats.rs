@@ -13,10 +13,22 @@ pub struct Counters {
     pub held: u64,
     pub dropped: BTreeMap<String, u64>,
     pub classes: BTreeMap<String, u64>,
+    pub losses: Losses,
+}
+
+/// What the kernel lost before `lb` saw it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// The queue was full.
+    pub queue: u64,
+    /// The socket's buffer was full.
+    pub socket: u64,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub struct Stats {
+    /// Whether the `lb` that wrote them is there still.
+    pub running: bool,
     pub queues: Vec<Counters>,
     pub sum: Counters,
 }
@@ -26,6 +38,7 @@ impl Stats {
         let report: Value = serde_json::from_str(report).context("read stats")?;
         let queues = report["queues"].as_array().context("read stats: no queues")?;
         Ok(Self {
+            running: report["running"].as_bool().context("read stats: no running")?,
             queues: queues.iter().map(Counters::parse).collect::<Result<_>>()?,
             sum: Counters::parse(&report["sum"])?,
         })
@@ -65,7 +78,15 @@ impl Counters {
             held: number("held")?,
             dropped: numbers("dropped")?,
             classes: numbers("classes")?,
+            losses: Losses {
+                queue: number("kernel_queue_drops")?,
+                socket: number("socket_drops")?,
+            },
         })
+    }
+
+    pub fn class(&self, class: &str) -> u64 {
+        self.classes.get(class).copied().unwrap_or(0)
     }
 
     pub fn dropped_for(&self, reason: &str) -> u64 {
@@ -83,10 +104,10 @@ mod tests {
 
     fn report(received: u64, sum: u64) -> String {
         format!(
-            r#"{{"queues":[{{"queue":2,"received":{received},"marked":4,"held":1,
-            "dropped":{{"fragment":3,"no_target":2}},"classes":{{"tcp":10}}}}],
+            r#"{{"running":true,"queues":[{{"queue":2,"received":{received},"marked":4,"held":1,
+            "dropped":{{"fragment":3,"no_target":2}},"classes":{{"tcp":10}},"kernel_queue_drops":5,"socket_drops":6}}],
             "sum":{{"received":{sum},"marked":4,"held":1,"dropped":{{"fragment":3,"no_target":2}},
-            "classes":{{"tcp":10}}}}}}"#
+            "classes":{{"tcp":10}},"kernel_queue_drops":5,"socket_drops":6}}}}"#
         )
     }
 
@@ -96,7 +117,8 @@ mod tests {
         assert_eq!(stats.imbalance(), None);
         assert_eq!(stats.sum.dropped_for("fragment"), 3);
         assert_eq!(stats.sum.dropped_for("truncated"), 0);
-        assert_eq!(stats.sum.classes["tcp"], 10);
+        assert_eq!((stats.sum.class("tcp"), stats.sum.class("udp")), (10, 0));
+        assert_eq!(stats.sum.losses, Losses { queue: 5, socket: 6 });
     }
 
     #[test]
@@ -108,7 +130,8 @@ mod tests {
 
     #[test]
     fn a_missing_counter_is_named() {
-        let error = Stats::parse(r#"{"queues":[],"sum":{"received":1}}"#).unwrap_err();
+        let error =
+            Stats::parse(r#"{"running":false,"queues":[],"sum":{"received":1}}"#).unwrap_err();
         assert_eq!(error.to_string(), "read stats: no number marked");
     }
 }

@@ -51,6 +51,11 @@ impl<'a> Trace<'a> {
         Ok(seen)
     }
 
+    /// Takes the rules out of the router.
+    pub fn remove(self) -> Result<()> {
+        self.router.run(&["nft", "delete", "table", "inet", self.table])?.success().map(drop)
+    }
+
     pub fn clear(&self) -> Result<()> {
         for family in FAMILIES {
             let set = set_name(family);
@@ -142,7 +147,7 @@ fn ruleset(table: &str, hook: &str, action: impl Fn(Family) -> String) -> String
         let action = action(family);
         sets += &format!("set {set} {{ typeof {key}; flags dynamic; size 65535; }}\n");
         rules += &format!(
-            "{ip} daddr {vip} meta l4proto {{ tcp, udp }} {action} update @{set} {{ {key} }}\n"
+            "{ip} daddr {vip} meta l4proto {{ tcp, udp, sctp, icmp, icmpv6 }} {action} update @{set} {{ {key} }}\n"
         );
     }
     format!("table inet {table} {{\n{sets}chain trace {{ type filter {hook};\n{rules}}}\n}}\n")
@@ -170,6 +175,8 @@ fn parse_element(concat: &Value) -> Option<(Flow, u32)> {
     let transport = match concat[1].as_str()? {
         "tcp" => Transport::Tcp,
         "udp" => Transport::Udp,
+        "sctp" => Transport::Sctp,
+        "icmp" | "icmpv6" | "ipv6-icmp" => Transport::Icmp,
         _ => return None,
     };
     let port = u16::try_from(concat[2].as_u64()?).ok()?;

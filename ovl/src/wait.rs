@@ -5,21 +5,27 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::activity;
+
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Looks again and again until `look` returns a value, for at most `limit`.
+/// Looks again and again until `look` returns a value, for at most `limit`, and no longer than the
+/// case may take that waits.
 pub fn until<T>(
     what: &str,
     limit: Duration,
     mut look: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
-    let deadline = Instant::now() + limit;
+    let _doing = activity::doing(what);
+    let start = Instant::now();
+    let deadline = activity::deadline(limit);
     loop {
         if let Some(found) = look()? {
             return Ok(found);
         }
         if Instant::now() >= deadline {
-            bail!("wait for {what}: not seen within {:.1} s", limit.as_secs_f64());
+            let waited = deadline.saturating_duration_since(start);
+            bail!("wait for {what}: not seen within {:.1} s", waited.as_secs_f64());
         }
         thread::sleep(PAUSE);
     }

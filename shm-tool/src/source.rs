@@ -102,7 +102,6 @@ fn copy(path: &Path) -> Result<Vec<u8>, Error> {
 
 /// Reads a file that may be a table in use.
 fn stable_copy(path: &Path) -> io::Result<Vec<u8>> {
-    const ATTEMPTS: u32 = 1000;
     // To open a pipe would be to wait.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a regular file"));
@@ -111,18 +110,26 @@ fn stable_copy(path: &Path) -> io::Result<Vec<u8>> {
     let len = file.metadata()?.len();
     let len = usize::try_from(len).ok().filter(|len| *len <= longest());
     let len = len.ok_or_else(|| io::Error::other("it is larger than any table"))?;
+    of_one_generation(len, |into| file.read_exact_at(into, 0))
+}
+
+/// Bytes that were in force together; `read` reads as many of the first as are asked for.
+fn of_one_generation(
+    len: usize,
+    mut read: impl FnMut(&mut [u8]) -> io::Result<()>,
+) -> io::Result<Vec<u8>> {
+    const ATTEMPTS: u32 = 1000;
     let mut bytes = vec![0; len];
-    let mut header = vec![0; len.min(HEADER_LEN)];
+    let [mut before, mut after] = [(); 2].map(|()| vec![0; len.min(HEADER_LEN)]);
     for _ in 0..ATTEMPTS {
         // The generation is in the header, and nothing else there ever changes. A writer fills the
         // buffer in force only after the generation has moved on.
-        file.read_exact_at(&mut header, 0)?;
+        read(&mut before)?;
         fence(Ordering::SeqCst);
-        file.read_exact_at(&mut bytes, 0)?;
+        read(&mut bytes)?;
         fence(Ordering::SeqCst);
-        let before = header.clone();
-        file.read_exact_at(&mut header, 0)?;
-        if header == before && bytes.starts_with(&header) {
+        read(&mut after)?;
+        if before == after && bytes.starts_with(&after) {
             return Ok(bytes);
         }
     }
@@ -141,6 +148,54 @@ fn longest() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lb_core::table::inspect;
+    use lb_core::target::{Mark, Targets};
+    use lb_sys::shm::{self, Existing, Folder, TableWriter};
+
+    fn publish(writer: &TableWriter, mark: u32) {
+        let mut targets = Targets::new(4);
+        targets.activate(Mark::new(mark).unwrap(), None, None).unwrap();
+        writer.publish(&targets).unwrap();
+    }
+
+    /// A writer publishes twice in the middle of the first copies, so that these are mixed.
+    #[test]
+    fn a_copy_of_a_table_in_use_is_of_one_generation() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, name) = (Folder::new(dir.path()), "busy".parse().unwrap());
+        let config = Config { slots: 997, targets: 4, ..Config::default() };
+        shm::init(&folder, &name, config, Existing::Refuse).unwrap();
+        let writer = TableWriter::lock(&folder, &name).unwrap();
+        publish(&writer, 1);
+
+        let file = File::open(dir.path().join("busy")).unwrap();
+        let mut mark = 1;
+        let mut mixed_copy = |into: &mut [u8], publications| {
+            // The second buffer lies on both sides, and the header on one.
+            let (first, second) = into.split_at_mut(into.len() * 3 / 4);
+            file.read_exact_at(first, 0)?;
+            for _ in 0..publications {
+                mark += 1;
+                publish(&writer, mark);
+            }
+            file.read_exact_at(second, first.len() as u64)
+        };
+        for publications in 1..=3 {
+            let mut disturbances = 3;
+            let copy = of_one_generation(file_len(&config), |into| {
+                let is_body = into.len() > HEADER_LEN;
+                disturbances -= i32::from(is_body);
+                mixed_copy(into, if is_body && disturbances >= 0 { publications } else { 0 })
+            });
+            let inspection = inspect(&copy.unwrap());
+            assert_eq!(inspection.problems, []);
+            assert_eq!(disturbances, -1, "the mixed ones were made again, and no other");
+        }
+
+        let error = of_one_generation(file_len(&config), |into| mixed_copy(into, 1));
+        let error = error.unwrap_err().to_string();
+        assert_eq!(error, "it changed at every one of 1000 attempts to read it");
+    }
 
     #[test]
     fn what_has_a_slash_is_a_file() {

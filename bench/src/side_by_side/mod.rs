@@ -7,6 +7,7 @@ mod consumer;
 mod interrupt;
 mod lab;
 mod load;
+mod machine;
 mod namespace;
 mod plot;
 mod results;
@@ -23,6 +24,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 use cases::{Case, Effort, Saturation};
+use machine::Machine;
 use results::Results;
 use rig::{Peer, Rig};
 use substitute::CommandLine;
@@ -122,7 +124,12 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         duration: settings.seconds,
         burst: settings.burst.into(),
     };
-    let mut results = Results { machine: machine(effort), cases: Vec::new() };
+    let machine = Machine::look(&rig.signals)?;
+    if let Some(warning) = machine.warning() {
+        rig.progress(&format!("warning: {warning}"));
+    }
+    let conditions = format!("{}; {effort}", machine.description());
+    let mut results = Results { conditions, cases: Vec::new() };
     let mut saturation = Saturation::default();
     for case in cases {
         results.cases.push(case.run(&rig, effort, &mut saturation)?);
@@ -156,24 +163,6 @@ fn own_folder() -> anyhow::Result<PathBuf> {
 
 fn parent(file: Option<&Path>) -> Option<&Path> {
     file?.parent().filter(|parent| !parent.as_os_str().is_empty())
-}
-
-/// What figures depend on.
-fn machine(effort: Effort) -> String {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let release = read("/proc/sys/kernel/osrelease");
-    let info = read("/proc/cpuinfo");
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    let model = model.map_or("unknown processor", |(_, name)| name.trim());
-    format!(
-        "{cpus} CPUs ({model}), Linux {}; median (smallest–largest) of {} rounds of {} s, \
-         UDP in bursts of {}",
-        release.trim(),
-        effort.rounds,
-        effort.duration.as_secs_f64(),
-        effort.burst,
-    )
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

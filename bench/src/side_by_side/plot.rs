@@ -16,8 +16,10 @@ const WIDTH: i32 = 860;
 const NAMES: i32 = 190;
 /// Of the figures behind the bars.
 const FIGURES: i32 = 170;
-const TITLE: i32 = 44;
-const PANEL_TITLE: i32 = 30;
+const TITLE: i32 = 58;
+const PANEL_TITLE: i32 = 28;
+/// Below a panel.
+const GAP: i32 = 12;
 const BAR: i32 = 20;
 const STEP: i32 = 28;
 const MARGIN: i32 = 14;
@@ -58,11 +60,17 @@ impl<'a> Panel<'a> {
     }
 
     fn height(&self) -> i32 {
-        PANEL_TITLE + STEP * i32::try_from(self.bars.len()).unwrap_or(i32::MAX / STEP / 2)
+        let bars = i32::try_from(self.bars.len()).unwrap_or(i32::MAX / STEP / 2);
+        PANEL_TITLE + STEP * bars + GAP
     }
 
-    fn largest(&self) -> f64 {
-        self.bars.iter().map(|(_, spread)| spread.max).fold(0.0, f64::max)
+    /// What the width stands for. An outlier may leave the picture, so that the medians can be told
+    /// apart.
+    fn widest(&self) -> f64 {
+        let most = |of: fn(&Spread) -> f64| {
+            self.bars.iter().map(|(_, spread)| of(spread)).fold(0.0, f64::max)
+        };
+        most(|spread| spread.max).min(2.0 * most(|spread| spread.median)).max(f64::MIN_POSITIVE)
     }
 }
 
@@ -75,6 +83,8 @@ fn draw_case(case: &CaseResults, panels: &[Panel<'_>], path: &Path) -> Drawn {
     area.fill(&WHITE)?;
     let title = (FONT, 20).into_font().style(FontStyle::Bold).color(&INK);
     area.draw_text(&case.name, &title, (MARGIN, 12))?;
+    let caption = "median of the rounds; line: smallest to largest";
+    area.draw_text(caption, &(FONT, 13).into_font().color(&INK), (MARGIN, 36))?;
     let mut top = TITLE;
     for panel in panels {
         draw_panel(&area, panel, top)?;
@@ -85,11 +95,11 @@ fn draw_case(case: &CaseResults, panels: &[Panel<'_>], path: &Path) -> Drawn {
 }
 
 fn draw_panel(area: &Area<'_>, panel: &Panel<'_>, top: i32) -> Drawn {
-    let caption = "median of the rounds; line: smallest to largest";
-    let heading = format!("{} ({caption})", panel.column.heading);
-    area.draw_text(&heading, &(FONT, 14).into_font().color(&INK), (MARGIN, top + 4))?;
-    let scale = f64::from(WIDTH - NAMES - FIGURES) / panel.largest().max(f64::MIN_POSITIVE);
-    let x = |figure: f64| NAMES + whole_pixels(figure * scale);
+    let bold = (FONT, 14).into_font().style(FontStyle::Bold).color(&INK);
+    area.draw_text(&panel.column.heading, &bold, (MARGIN, top + 4))?;
+    let widest = panel.widest();
+    let scale = f64::from(WIDTH - NAMES - FIGURES) / widest;
+    let x = |figure: f64| NAMES + whole_pixels(figure.min(widest) * scale);
     let label = |side| (FONT, 14).into_font().color(&INK).pos(Pos::new(side, VPos::Center));
     for (place, (row, spread)) in (0i32..).zip(&panel.bars) {
         let upper = top + PANEL_TITLE + place * STEP;
@@ -106,7 +116,10 @@ fn draw_panel(area: &Area<'_>, panel: &Panel<'_>, top: i32) -> Drawn {
                 area.draw(&PathElement::new(tick, INK.stroke_width(1)))?;
             }
         }
-        let figure = grouped(spread.median, panel.column.decimals);
+        let mut figure = grouped(spread.median, panel.column.decimals);
+        if spread.max > widest {
+            figure += &format!("  (line to {})", grouped(spread.max, panel.column.decimals));
+        }
         area.draw_text(&figure, &label(HPos::Left), (x(spread.max) + 8, middle))?;
     }
     Ok(())
@@ -134,7 +147,7 @@ mod tests {
     #[test]
     fn a_picture_names_everybody_with_the_figure() {
         let folder = tempfile::tempdir().unwrap();
-        let results = Results { machine: String::new(), cases: vec![case()] };
+        let results = Results { conditions: String::new(), cases: vec![case()] };
         draw(&results, folder.path()).unwrap();
         let picture = std::fs::read_to_string(folder.path().join("flood.svg")).unwrap();
         for text in ["flood", "µs/packet", "lb, a", "peer, b", "3.50"] {

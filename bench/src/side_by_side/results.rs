@@ -12,8 +12,8 @@ pub type Figures = BTreeMap<String, f64>;
 /// A whole run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Results {
-    /// Where it was run.
-    pub machine: String,
+    /// Where and how it was run.
+    pub conditions: String,
     /// One table each.
     pub cases: Vec<CaseResults>,
 }
@@ -203,7 +203,7 @@ pub(super) mod tests {
 
     #[test]
     fn results_survive_their_file() {
-        let results = Results { machine: "2 CPUs".into(), cases: vec![case()] };
+        let results = Results { conditions: "2 CPUs".into(), cases: vec![case()] };
         let text = serde_json::to_string(&results).unwrap();
         assert_eq!(serde_json::from_str::<Results>(&text).unwrap(), results);
     }

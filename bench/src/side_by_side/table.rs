@@ -1,6 +1,6 @@
 //! Results as tables, for a terminal or for a page.
 
-use super::results::{CaseResults, Relation, Results};
+use super::results::{CaseResults, Relation, Results, Row};
 use crate::report::{Spread, markdown_table, print_table};
 
 /// What tables look like.
@@ -14,7 +14,7 @@ pub enum Format {
 
 /// Prints all of it.
 pub fn print(results: &Results, format: Format) {
-    println!("{}", results.machine);
+    println!("{}", results.conditions);
     for case in &results.cases {
         let (heading, rows) = table(case);
         let heading: Vec<&str> = heading.iter().map(String::as_str).collect();
@@ -43,11 +43,9 @@ fn table(case: &CaseResults) -> (Vec<String>, Vec<Vec<String>>) {
     let columns = case.columns.iter().map(|column| column.heading.clone());
     let compared = comparisons.iter().map(|comparison| comparison.heading.clone());
     let heading = std::iter::once(String::new()).chain(columns).chain(compared).collect();
-    let row = |row| {
-        let figures = case
-            .columns
-            .iter()
-            .map(|column| cell(super::results::Row::spread(row, &column.key), column.decimals));
+    let row = |row: &Row| {
+        let figures =
+            case.columns.iter().map(|column| cell(row.spread(&column.key), column.decimals));
         let compared = comparisons.iter().map(|comparison| {
             let column = case.columns.iter().find(|column| column.key == comparison.key);
             let decimals = match comparison.relation {

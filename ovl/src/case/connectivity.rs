@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use super::verbs::{first_rule_packets, ping};
-use super::{Case, STANDARD, check};
+use super::verbs::{arrivals, count_arrivals, ping};
+use super::{Case, LIMIT, STANDARD, check};
 use crate::address::{CLUSTER_NET, EXTERNAL_NET, FAMILIES, Family, NodeId};
 use crate::cluster::Cluster;
 use crate::flow;
@@ -16,18 +16,21 @@ pub const CASES: &[Case] = &[
         name: "connectivity",
         about: "every node reaches every other, through the router as well",
         layout: STANDARD,
+        limit: LIMIT,
         run: every_node_reaches_every_other,
     },
     Case {
         name: "static-mark",
         about: "a fixed mark leads packets for the VIP to its server and back directly",
         layout: STANDARD,
+        limit: LIMIT,
         run: a_mark_leads_to_its_server,
     },
     Case {
         name: "raw-packets",
         about: "packets with IP options and extension headers reach the server, each one traced",
         layout: STANDARD,
+        limit: LIMIT,
         run: raw_packets_arrive,
     },
 ];
@@ -51,7 +54,7 @@ fn a_mark_leads_to_its_server(lab: &mut Lab) -> Result<()> {
     let cluster = &lab.cluster;
     for family in FAMILIES {
         mark_all(cluster, family)?;
-        count_arrivals(cluster, family)?;
+        count_arrivals(cluster.node(NodeId::VM_003)?, family)?;
         let source = family.source(0x0102).to_string();
         ping(cluster.tester()?, 3, &["-I", &source, &family.vip().to_string()])?;
         check_arrivals(cluster, family, 3)?;
@@ -63,7 +66,7 @@ fn raw_packets_arrive(lab: &mut Lab) -> Result<()> {
     let cluster = &lab.cluster;
     for family in FAMILIES {
         mark_all(cluster, family)?;
-        count_arrivals(cluster, family)?;
+        count_arrivals(cluster.node(NodeId::VM_003)?, family)?;
     }
     let trace = Trace::of_marks(cluster.router()?)?;
     let flows = flow::list_of_each(250);
@@ -87,18 +90,7 @@ fn mark_all(cluster: &Cluster, family: Family) -> Result<()> {
     cluster.router()?.script(&rule).map(drop)
 }
 
-fn count_arrivals(cluster: &Cluster, family: Family) -> Result<()> {
-    let (iptables, vip) = (family.iptables(), family.vip_prefix());
-    let rule = format!("{iptables} -t mangle -A PREROUTING -d {vip}");
-    cluster.node(NodeId::VM_003)?.script(&rule).map(drop)
-}
-
 fn check_arrivals(cluster: &Cluster, family: Family, count: u64) -> Result<()> {
-    let list = format!("{} -t mangle -vnxL PREROUTING", family.iptables());
-    let listing = cluster.node(NodeId::VM_003)?.script(&list)?;
-    check(
-        first_rule_packets(&listing) == Some(count),
-        format!("{count} {family} packets for the VIP on vm-003"),
-        listing,
-    )
+    let seen = arrivals(cluster.node(NodeId::VM_003)?, family)?;
+    check(seen == count, format!("{count} {family} packets for the VIP on vm-003"), seen)
 }

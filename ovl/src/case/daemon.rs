@@ -3,14 +3,16 @@
 use anyhow::Result;
 
 use super::verbs::connect_all_kinds;
-use super::{Case, STANDARD, check};
+use super::{Case, LIMIT, STANDARD, check, is_soak};
 use crate::lab::{Lab, PATIENCE, QUEUE};
+use crate::wait;
 
 pub const CASES: &[Case] = &[
     Case {
         name: "queue-in-use",
         about: "a second lb on the same queue or instance is refused, the first goes on",
         layout: STANDARD,
+        limit: LIMIT,
         run: |lab| {
             lab.start_service()?;
             refuses(lab, &["lb", "--queue", QUEUE, "--instance", "second"], "queue 2")?;
@@ -22,12 +24,14 @@ pub const CASES: &[Case] = &[
         name: "table-missing",
         about: "lb without its table says so",
         layout: STANDARD,
+        limit: LIMIT,
         run: |lab| refuses(lab, &["lb", "--shm", "absent", "--queue", QUEUE], "absent"),
     },
     Case {
         name: "rights-missing",
         about: "lb without the right to use the queue says so",
         layout: STANDARD,
+        limit: LIMIT,
         run: |lab| {
             lab.table(&["init"])?;
             let without = ["setpriv", "--bounding-set=-net_admin", "--"];
@@ -38,12 +42,14 @@ pub const CASES: &[Case] = &[
         name: "sigterm",
         about: "SIGTERM ends lb cleanly, with a summary",
         layout: STANDARD,
+        limit: LIMIT,
         run: ends_on_sigterm,
     },
     Case {
-        name: "killed",
-        about: "a new lb takes over from one that was killed",
+        name: "restart",
+        about: "a new lb takes over from one that was killed under traffic",
         layout: STANDARD,
+        limit: LIMIT,
         run: taken_over_after_kill,
     },
 ];
@@ -76,11 +82,28 @@ fn ends_on_sigterm(lab: &mut Lab) -> Result<()> {
 }
 
 fn taken_over_after_kill(lab: &mut Lab) -> Result<()> {
+    let kills = if is_soak() { 500 } else { 5 };
     lab.start_service()?;
     connect_all_kinds(lab, 4)?;
-    let lb = lab.lb_mut()?;
-    lb.signal("KILL")?;
-    lb.wait(PATIENCE)?;
-    lab.start_lb(&["--queue", QUEUE])?;
+    for _ in 0..kills {
+        let flood = lab.start_flood(20_000, 500, LIMIT)?;
+        serves(lab)?;
+        let lb = lab.lb_mut()?;
+        lb.signal("KILL")?;
+        lb.wait(PATIENCE)?;
+        check(!lab.stats()?.running, "stats that say not running", "running")?;
+        lab.start_lb(&["--queue", QUEUE])?;
+        serves(lab)?;
+        lab.stop_flood(flood)?;
+    }
     connect_all_kinds(lab, 4)
+}
+
+/// Waits until `lb` says that it runs and marks packets.
+fn serves(lab: &Lab) -> Result<()> {
+    wait::until("lb to mark packets", PATIENCE, || {
+        let stats = lab.stats()?;
+        let more = || Ok::<_, anyhow::Error>(lab.stats()?.sum.marked > stats.sum.marked);
+        Ok((stats.running && more()?).then_some(()))
+    })
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Case, check};
+use super::{Case, LIMIT, STANDARD, check};
 use crate::address::FAMILIES;
 use crate::cluster::Layout;
 use crate::flow;
@@ -11,19 +11,21 @@ use crate::packet::cut_packet;
 use crate::wait;
 
 /// Packets must reach the queue with the sizes that they were sent with.
-const LAYOUT: Layout = Layout { servers: 4, offload: false };
+const LAYOUT: Layout = Layout { offload: false, ..STANDARD };
 
 pub const CASES: &[Case] = &[
     Case {
         name: "fragments",
         about: "fragments are dropped and counted as such",
         layout: LAYOUT,
+        limit: LIMIT,
         run: fragments_are_counted,
     },
     Case {
         name: "cut-packets",
         about: "packets that end within the ports are dropped and counted",
         layout: LAYOUT,
+        limit: LIMIT,
         run: cut_packets_are_counted,
     },
 ];

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::{Case, STANDARD, Skip, check};
+use super::{Case, LIMIT, STANDARD, Skip, check};
 use crate::flow;
 use crate::lab::Lab;
 use crate::packet::Extras;
@@ -12,6 +12,7 @@ pub const CASES: &[Case] = &[Case {
     name: "kernel-hash",
     about: "nft's jhash, lb and shm-tool agree, with IP options and extension headers too",
     layout: STANDARD,
+    limit: LIMIT,
     run: all_agree,
 }];
 

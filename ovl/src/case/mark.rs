@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use super::verbs::{connect_all_kinds, trace_flows};
-use super::{Case, STANDARD, check};
+use super::{Case, LIMIT, STANDARD, check};
 use crate::address::FAMILIES;
 use crate::flow;
 use crate::lab::{Lab, QUEUE};
@@ -15,6 +15,7 @@ pub const CASES: &[Case] = &[Case {
     name: "mark-mask",
     about: "bits of the mark outside the mask are left as they were",
     layout: STANDARD,
+    limit: LIMIT,
     run: other_bits_stay,
 }];
 

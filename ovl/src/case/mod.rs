@@ -3,22 +3,31 @@
 mod connectivity;
 mod daemon;
 mod drops;
+mod icmp;
 mod kernel_hash;
+mod keys;
 mod mark;
+mod overload;
+mod pmtu;
+mod privilege;
 mod queues;
+mod reconfigure;
 mod table;
 mod targets;
 mod traffic;
 mod verbs;
+mod watchdog;
 
+use std::env;
 use std::error::Error;
 use std::fmt;
 use std::io::{self, Write};
-use std::process::ExitCode;
-use std::time::Instant;
+use std::process::{self, ExitCode};
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
+use self::watchdog::Ended;
 use crate::bins::Bins;
 use crate::cli::TestArgs;
 use crate::cluster::Layout;
@@ -31,10 +40,18 @@ pub struct Case {
     name: &'static str,
     about: &'static str,
     layout: Layout,
+    /// How long it may take, cluster included.
+    limit: Duration,
     run: fn(&mut Lab) -> Result<()>,
 }
 
-const STANDARD: Layout = Layout { servers: 4, offload: true };
+/// Far more than a case needs that asks for no more, on a busy machine too.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// How much longer a long form may take.
+const SOAK_FACTOR: u32 = 10;
+
+const STANDARD: Layout = Layout { servers: 4, offload: true, squeezed: false };
 
 /// All cases in the order in which they run.
 fn all() -> Vec<&'static Case> {
@@ -42,12 +59,18 @@ fn all() -> Vec<&'static Case> {
         connectivity::CASES,
         traffic::CASES,
         targets::CASES,
+        reconfigure::CASES,
+        pmtu::CASES,
         queues::CASES,
+        overload::CASES,
         table::CASES,
         mark::CASES,
         kernel_hash::CASES,
+        keys::CASES,
+        icmp::CASES,
         drops::CASES,
         daemon::CASES,
+        privilege::CASES,
     ];
     groups.into_iter().flatten().collect()
 }
@@ -61,7 +84,7 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
     let style = Style::of_stdout();
     let mut tally = Tally::default();
     for case in cases {
-        let verdict = run_one(case, &bins, style, args.keep);
+        let verdict = run_one(case, &bins, style, args.keep, &tally);
         let failed = matches!(verdict, Verdict::Failed);
         tally.add(verdict);
         if failed && args.keep {
@@ -70,6 +93,11 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
     }
     println!("{tally}");
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether the long forms of cases are wanted, which `make soak` runs.
+fn is_soak() -> bool {
+    env::var_os("MARKWAY_SOAK").is_some_and(|value| value == "1")
 }
 
 /// Fails unless `holds`; the report shows both texts.
@@ -124,14 +152,25 @@ fn select(names: &[String]) -> Result<Vec<&'static Case>> {
         .collect()
 }
 
-fn run_one(case: &Case, bins: &Bins, style: Style, keep: bool) -> Verdict {
+fn run_one(case: &Case, bins: &Bins, style: Style, keep: bool, before: &Tally) -> Verdict {
     let start = Instant::now();
-    let (lab, result) = match Lab::start(case.layout, bins) {
-        Ok(mut lab) => {
-            let result = (case.run)(&mut lab).and_then(|()| check_balance(&lab));
-            (Some(lab), result)
+    let limit = if is_soak() { case.limit * SOAK_FACTOR } else { case.limit };
+    let give_up = |what: &str| {
+        println!("{} {:24}", style.paint(Colour::Red, "FAILED "), case.name);
+        println!("    cannot be ended after {} s: waits for {what}", limit.as_secs());
+        println!("{}", Tally { failed: before.failed + 1, ..*before });
+        // All that was started ends with this process.
+        process::exit(1)
+    };
+    let work = || attempt(case, bins, keep);
+    let ended = watchdog::run(limit, watchdog::GRACE, work, watchdog::kill_children, give_up);
+    let Outcome { lab, log_tail, result } = match ended {
+        Ended::Done(outcome) => outcome,
+        Ended::Panicked(message) => Outcome::of_error(anyhow!("panicked: {message}")),
+        Ended::Stuck(what) => {
+            let seconds = limit.as_secs();
+            Outcome::of_error(anyhow!("stuck after {seconds} s: waited for {what}"))
         }
-        Err(error) => (None, Err(error)),
     };
     let seconds = start.elapsed().as_secs_f64();
     let line = |colour, word: &str| {
@@ -148,18 +187,42 @@ fn run_one(case: &Case, bins: &Bins, style: Style, keep: bool) -> Verdict {
     }
     line(Colour::Red, "FAILED");
     println!("    {}", format!("{error:#}").replace('\n', "\n    "));
-    if let Some(lab) = &lab {
-        if let Some(tail) = lab.lb_log_tail(20) {
-            println!("    the end of lb's log:\n      {}", tail.replace('\n', "\n      "));
-        }
-        if keep {
-            print!("{}", shell::hints());
-            if let Err(error) = shell::open(lab) {
-                println!("    {error:#}");
-            }
+    if let Some(tail) = log_tail {
+        println!("    the end of lb's log:\n      {}", tail.replace('\n', "\n      "));
+    }
+    if let Some(lab) = lab {
+        print!("{}", shell::hints());
+        if let Err(error) = shell::open(&lab) {
+            println!("    {error:#}");
         }
     }
     Verdict::Failed
+}
+
+/// What came of a case.
+struct Outcome<'a> {
+    /// Still there when the case failed and its cluster is wanted.
+    lab: Option<Lab<'a>>,
+    log_tail: Option<String>,
+    result: Result<()>,
+}
+
+impl Outcome<'_> {
+    fn of_error(error: anyhow::Error) -> Self {
+        Self { lab: None, log_tail: None, result: Err(error) }
+    }
+}
+
+fn attempt<'a>(case: &Case, bins: &'a Bins, keep: bool) -> Outcome<'a> {
+    let mut lab = match Lab::start(case.layout, bins) {
+        Ok(lab) => lab,
+        Err(error) => return Outcome::of_error(error),
+    };
+    let result = (case.run)(&mut lab).and_then(|()| check_balance(&lab));
+    let log_tail = lab.lb_log_tail(20);
+    // A cluster that is not looked at any more ends here, where the deadline holds.
+    let lab = (keep && result.is_err()).then_some(lab);
+    Outcome { lab, log_tail, result }
 }
 
 /// However a case went, no packet may be missing in the counters.

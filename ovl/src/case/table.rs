@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::verbs::{connect_all_kinds, trace_flows};
-use super::{Case, STANDARD, check};
+use super::{Case, LIMIT, STANDARD, check};
 use crate::flow;
 use crate::lab::{Lab, PATIENCE};
 use crate::trace::Trace;
@@ -13,6 +13,7 @@ pub const CASES: &[Case] = &[Case {
     name: "table-recreated",
     about: "lb follows a table of other dimensions without a restart",
     layout: STANDARD,
+    limit: LIMIT,
     run: lb_follows,
 }];
 
@@ -35,7 +36,7 @@ fn lb_follows(lab: &mut Lab) -> Result<()> {
 }
 
 /// Waits until `lb` marks every flow as the table says that is there now.
-fn marks_follow_table(lab: &Lab, trace: &Trace, slots: u64) -> Result<()> {
+pub fn marks_follow_table(lab: &Lab, trace: &Trace, slots: u64) -> Result<()> {
     let seen = lab.table_json("show")?["m"].as_u64();
     check(seen == Some(slots), format!("a table of {slots} slots"), format!("{seen:?}"))?;
     let flows = flow::list_of_each(50);

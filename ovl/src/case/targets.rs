@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::verbs::{connect_all_kinds, trace_flows};
-use super::{Case, STANDARD, check};
+use super::{Case, LIMIT, STANDARD, check};
 use crate::address::{FAMILIES, NodeId};
 use crate::flow::{self, TRANSPORTS, Transport};
 use crate::lab::{Lab, QUEUE};
@@ -15,18 +15,21 @@ pub const CASES: &[Case] = &[
         name: "target-removed",
         about: "only the flows of a removed target move, and they return with it",
         layout: STANDARD,
+        limit: LIMIT,
         run: only_its_flows_move,
     },
     Case {
         name: "no-targets",
         about: "without targets packets are dropped and counted",
         layout: STANDARD,
+        limit: LIMIT,
         run: dropped_without_targets,
     },
     Case {
         name: "no-targets-mark",
         about: "without targets packets get the mark that was set for it",
         layout: STANDARD,
+        limit: LIMIT,
         run: marked_without_targets,
     },
 ];

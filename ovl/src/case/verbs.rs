@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::check;
 use crate::address::{FAMILIES, Family};
@@ -10,7 +10,7 @@ use crate::flow::{Flow, TRANSPORTS, Transport};
 use crate::lab::Lab;
 use crate::mconnect::Connections;
 use crate::node::Node;
-use crate::packet::Extras;
+use crate::packet::{Extras, first_packet};
 use crate::trace::Trace;
 
 /// Every one of `count` pings must be answered.
@@ -51,13 +51,35 @@ pub fn connect_all_kinds(lab: &Lab, hosts: usize) -> Result<()> {
 
 /// Sends every flow once; returns the marks that they left the router with.
 pub fn trace_flows(lab: &Lab, trace: &Trace, flows: &[Flow]) -> Result<BTreeMap<Flow, u32>> {
+    trace_packets(lab, trace, flows.iter().map(|flow| first_packet(flow, Extras::None)))
+}
+
+/// Sends packets, each of another flow; returns the marks that they left the router with.
+pub fn trace_packets(
+    lab: &Lab,
+    trace: &Trace,
+    packets: impl ExactSizeIterator<Item = Vec<u8>>,
+) -> Result<BTreeMap<Flow, u32>> {
+    let count = packets.len();
     trace.clear()?;
-    lab.send_flows(flows, Extras::None)?;
-    trace.wait_for(flows.len())
+    lab.send_packets(packets)?;
+    trace.wait_for(count)
+}
+
+/// Lets a node count the packets that come to it for the VIP.
+pub fn count_arrivals(node: &Node, family: Family) -> Result<()> {
+    let (iptables, vip) = (family.iptables(), family.vip_prefix());
+    node.script(&format!("{iptables} -t mangle -A PREROUTING -d {vip}")).map(drop)
+}
+
+/// How many came since then.
+pub fn arrivals(node: &Node, family: Family) -> Result<u64> {
+    let listing = node.script(&format!("{} -t mangle -vnxL PREROUTING", family.iptables()))?;
+    first_rule_packets(&listing).with_context(|| format!("read rules: odd listing {listing}"))
 }
 
 /// The packet count of the first rule that `iptables -vnxL CHAIN` lists.
-pub fn first_rule_packets(listing: &str) -> Option<u64> {
+fn first_rule_packets(listing: &str) -> Option<u64> {
     listing.lines().nth(2)?.split_whitespace().next()?.parse().ok()
 }
 

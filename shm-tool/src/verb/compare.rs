@@ -24,7 +24,7 @@ Examples:
   shm-tool compare markway ./before
   shm-tool compare tier1 tier2 --json | jq .slots.share
 
-Exit codes: 0 equal; 1 different; 2 wrong usage, or not to be read (one line on stderr says why).")]
+Exit codes: 0 equal; 1 different; 2 not to be read (one line on stderr says why), or wrong usage.")]
 pub struct Compare {
     /// A table, or a file as `export` writes it: what has a '/', such as ./saved, is a file
     #[arg(value_name = "A")]

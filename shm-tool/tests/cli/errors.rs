@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::room::{Room, SHM_TOOL, finish};
 
 /// Every verb that needs a table.
-const NEED_A_TABLE: [&str; 8] = [
+const NEED_A_TABLE: [&str; 13] = [
     "delete",
     "activate 1",
     "deactivate 101",
@@ -15,11 +15,17 @@ const NEED_A_TABLE: [&str; 8] = [
     "show --json",
     "lookup --src 10.0.0.1:1 --dst 10.0.0.2:2",
     "lookup --src 10.0.0.1:1 --dst 10.0.0.2:2 --json",
+    "activate 1 --dry-run",
+    "deactivate 101 --dry-run",
+    "export -",
+    "explain --src 10.0.0.1:1 --dst 10.0.0.2:2",
+    "explain --hex 45",
 ];
 
 /// What a verb does to a table, as its errors name it.
 fn operation(line: &str) -> &'static str {
     match line.split(' ').next().unwrap() {
+        _ if line.contains("--dry-run") => "open table markway",
         "delete" => "delete table markway",
         "activate" | "deactivate" => "change table markway",
         _ => "open table markway",
@@ -296,7 +302,7 @@ fn names_never_leave_the_folder() {
 #[test]
 fn a_folder_that_is_not_there_is_named() {
     let room = Room::new();
-    for line in NEED_A_TABLE.iter().chain(&["init", "list", "stats"]) {
+    for line in NEED_A_TABLE.iter().chain(&["init", "list", "stats", "verify"]) {
         let mut command = room.command(line);
         command.env("MARKWAY_SHM_DIR", "/nowhere/at/all");
         let run = finish(command);
@@ -317,6 +323,10 @@ fn nobody_reading_is_no_error_and_no_panic() {
         "show --json",
         "list",
         "lookup --src 10.0.0.1:1 --dst 10.0.0.2:2",
+        "explain --hex 45",
+        "activate 9 --dry-run",
+        "verify",
+        "export -",
         "completions bash",
         "man",
         "--help",

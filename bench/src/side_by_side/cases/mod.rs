@@ -7,6 +7,7 @@ mod queues;
 mod reconfigure;
 mod udp;
 
+use std::fmt;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -47,6 +48,17 @@ pub struct Effort {
     pub duration: Duration,
     /// Packets sent at once.
     pub burst: usize,
+}
+
+impl fmt::Display for Effort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Effort { rounds, duration, burst } = self;
+        let seconds = duration.as_secs_f64();
+        write!(
+            f,
+            "median (smallest–largest) of {rounds} rounds of {seconds} s, UDP in bursts of {burst}"
+        )
+    }
 }
 
 impl Effort {

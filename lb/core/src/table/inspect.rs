@@ -94,7 +94,7 @@ pub enum Problem {
     #[error("generation 0: nothing was ever published")]
     NeverPublished,
     /// Words of the header without a meaning are not zero.
-    #[error("{words} words of the header that have no meaning are not zero")]
+    #[error("words of the header that have no meaning and are not zero: {words}")]
     HeaderPadding {
         /// How many.
         words: usize,
@@ -102,6 +102,14 @@ pub enum Problem {
     /// The buffer in force does not lie inside the file.
     #[error("buffer {number}, which generation {generation} puts in force, is not whole", generation = .generation.0)]
     BufferMissing {
+        /// Which of the two.
+        number: u8,
+        /// The generation.
+        generation: Generation,
+    },
+    /// The buffer in force is as it was when the file was made: the generation is wrong.
+    #[error("buffer {number}, which generation {generation} puts in force, was never filled", generation = .generation.0)]
+    BufferEmpty {
         /// Which of the two.
         number: u8,
         /// The generation.
@@ -144,7 +152,7 @@ pub enum Problem {
         expected: Fingerprint,
     },
     /// Slots with the mark of nobody who is active.
-    #[error("{slots} slots hold a mark that no active target has{}", first(.marks))]
+    #[error("slots with a mark that no active target has: {slots}, such as {}", first(.marks))]
     ForeignSlots {
         /// How many.
         slots: usize,
@@ -152,7 +160,7 @@ pub enum Problem {
         marks: Vec<u32>,
     },
     /// Slots without a mark although there are active targets.
-    #[error("{slots} slots are empty although targets are active")]
+    #[error("slots that are empty although targets are active: {slots}")]
     EmptySlots {
         /// How many.
         slots: usize,
@@ -166,18 +174,10 @@ pub enum Problem {
         slots: usize,
     },
     /// Words of the buffer without a meaning are not zero.
-    #[error("{words} words behind the slots are not zero")]
+    #[error("words behind the slots that are not zero: {words}")]
     BufferPadding {
         /// How many.
         words: usize,
-    },
-    /// The generation may be wrong rather than the buffer that it selects.
-    #[error(
-        "buffer {number}, which is not in force, matches its fingerprint: perhaps the generation is wrong"
-    )]
-    OtherBuffer {
-        /// Which of the two.
-        number: u8,
     },
 }
 
@@ -198,6 +198,7 @@ impl Problem {
             Problem::NeverPublished => "never_published",
             Problem::HeaderPadding { .. } => "header_padding",
             Problem::BufferMissing { .. } => "buffer_missing",
+            Problem::BufferEmpty { .. } => "buffer_empty",
             Problem::Target { .. } => "target",
             Problem::DuplicateMark { .. } => "duplicate_mark",
             Problem::MarkWithoutTarget { .. } => "mark_without_target",
@@ -206,7 +207,6 @@ impl Problem {
             Problem::EmptySlots { .. } => "empty_slots",
             Problem::OtherSlots { .. } => "other_slots",
             Problem::BufferPadding { .. } => "buffer_padding",
-            Problem::OtherBuffer { .. } => "other_buffer",
         }
     }
 }
@@ -274,26 +274,24 @@ impl Inspection {
             self.problems.push(Problem::BufferMissing { number, generation });
             return;
         };
+        let mut words = buffer.targets.iter().chain(buffer.slots);
+        if buffer.fingerprint == Fingerprint(0) && words.all(|&word| word == 0) {
+            self.problems.push(Problem::BufferEmpty { number, generation });
+            return;
+        }
         let sound_before = self.problems.len();
         let targets = self.targets(buffer.targets);
         let all_targets = self.problems.len() == sound_before;
 
         let expected = Fingerprint::of(config, buffer.slots);
         self.fingerprint = Some(expected);
-        let torn = buffer.fingerprint != expected;
-        if torn {
+        if buffer.fingerprint != expected {
             self.problems.push(Problem::Fingerprint { found: buffer.fingerprint, expected });
         }
         self.slots(buffer.slots, &targets, all_targets);
         match buffer.padding.iter().filter(|&&word| word != 0).count() {
             0 => {}
             words => self.problems.push(Problem::BufferPadding { words }),
-        }
-        let other = number ^ 1;
-        let other_matches =
-            |buffer: BufferWords<'_>| buffer.fingerprint == Fingerprint::of(config, buffer.slots);
-        if torn && BufferWords::within(body, config, other).is_some_and(other_matches) {
-            self.problems.push(Problem::OtherBuffer { number: other });
         }
     }
 
@@ -367,7 +365,7 @@ const SHOWN_MARKS: usize = 5;
 fn first(marks: &[u32]) -> String {
     let mut text = String::new();
     for mark in marks {
-        let gap = if text.is_empty() { ", as " } else { ", " };
+        let gap = if text.is_empty() { "" } else { ", " };
         // Writing to a string cannot fail.
         let _ = write!(text, "{gap}{mark}");
     }
@@ -517,7 +515,7 @@ mod tests {
         assert_eq!(texts[6], "index 0 holds an impossible target: mark 1, weight 70000");
         assert_eq!(texts[8], "index 2 holds mark 2, which index 1 holds already");
         // A target that cannot be is not active: its slots are foreign.
-        assert!(texts[10].ends_with(" slots hold a mark that no active target has, as 55, 1"));
+        assert!(texts[10].ends_with(", such as 55, 1"), "{}", texts[10]);
     }
 
     #[test]
@@ -565,12 +563,10 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_generation_is_suspected_if_the_other_buffer_is_sound() {
+    fn a_generation_of_the_buffer_that_was_never_filled() {
         let mut file = file(2);
         put64(&mut file, layout::GENERATION, 3);
-        let names = names(&file);
-        assert!(names.contains(&"fingerprint"), "{names:?}");
-        assert_eq!(names.last(), Some(&"other_buffer"));
+        assert_eq!(names(&file), ["buffer_empty"]);
     }
 
     /// Slots of another builder, with a fingerprint that fits.
