@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use lb_core::table::Snapshot;
@@ -33,10 +33,15 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     let table = MappedTable::open(&settings.folder, &settings.table)?;
     let snapshot = table.snapshot().with_context(|| format!("read table {}", settings.table))?;
     let numbers: Vec<u16> = settings.queues.clone().collect();
+    let mut queues = open_queues(settings, &numbers)?;
+    // After the queues: a start that fails leaves the counters of the last run.
     let stats =
         StatsWriter::create(&settings.folder, &settings.instance, &settings.table, &numbers)?;
-    let mut queues = open_queues(settings, &numbers)?;
-    let kernel_queues = KernelQueues::open().context("open the kernel's list of queues")?;
+    let kernel_queues = KernelQueues::open()
+        .inspect_err(|error| {
+            warn!("only root may read what the kernel loses ({error}): it is not counted");
+        })
+        .ok();
     if let Some(user) = settings.user {
         privilege::become_user(user, Capability::NetAdmin).context("become the user of --user")?;
     }
@@ -60,7 +65,9 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     }
 
     let overload = Overload::new(kernel_queues, &numbers, &losses);
-    let mut watching = Watching { settings, signals, watch, current: &current, overload };
+    let complaint = String::new();
+    let mut watching =
+        Watching { settings, signals, watch, current: &current, overload, complaint };
     std::thread::scope(|scope| {
         let handles: Vec<_> = workers
             .iter()
@@ -69,10 +76,8 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
                 std::thread::Builder::new().name(format!("queue-{}", worker.number)).spawn_scoped(
                     scope,
                     move || {
-                        let result = worker.run(queue);
-                        // One queue without a worker loses packets: the whole ends, and says why.
-                        worker.stop.store(true, Relaxed);
-                        result
+                        let _stop = StopOnDrop(worker.stop);
+                        worker.run(queue)
                     },
                 )
             })
@@ -94,7 +99,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         watched
     })?;
 
-    watching.overload.look();
+    watching.overload.read();
     let counts = workers.iter().filter_map(|worker| {
         let (number, mut counts) = worker.row.load()?;
         worker.losses.add_to(&mut counts);
@@ -103,6 +108,15 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     });
     info!("{}", summary::of(&counts.collect::<Vec<_>>()));
     Ok(())
+}
+
+/// One queue without a worker loses packets: when one ends, also by a panic, the whole ends.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
 }
 
 fn check_capabilities(settings: &Settings) -> anyhow::Result<()> {
@@ -180,11 +194,14 @@ struct Watching<'a> {
     watch: FolderWatch,
     current: &'a Current,
     overload: Overload<'a>,
+    /// The last one about a new table, so that it is not repeated.
+    complaint: String,
 }
 
 impl Watching<'_> {
     /// Returns when a signal or a worker asks to end.
     fn run(&mut self, stop: &AtomicBool) -> anyhow::Result<()> {
+        let mut looked = Instant::now();
         while !stop.load(Relaxed) {
             let fds = [self.signals.as_fd(), self.watch.as_fd()];
             let [signalled, _] = wait(fds, TICK).context("wait for signals")?;
@@ -194,14 +211,17 @@ impl Watching<'_> {
             }
             self.watch.drain();
             self.follow_table();
-            self.overload.look();
+            if looked.elapsed() >= TICK {
+                self.overload.look();
+                looked = Instant::now();
+            }
         }
         Ok(())
     }
 
     /// Moves over to a table that was made anew. One that cannot be used is passed over: the old one
     /// stays in force.
-    fn follow_table(&self) {
+    fn follow_table(&mut self) {
         let Settings { folder, table: name, .. } = self.settings;
         let (old, _) = self.current.get();
         if !old.is_replaced(folder, name) {
@@ -211,10 +231,17 @@ impl Watching<'_> {
         match opened.and_then(|table| Ok((table.snapshot()?, table))) {
             Ok((snapshot, table)) => {
                 self.current.replace(table);
+                self.complaint.clear();
                 info!("moved over: {}", described(self.settings, &snapshot));
                 warn_of_marks_outside_mask(self.settings, &snapshot);
             }
-            Err(error) => warn!("{error:#}; going on with the table before it"),
+            Err(error) => {
+                let complaint = format!("{error:#}; going on with the table before it");
+                if complaint != self.complaint {
+                    warn!("{complaint}");
+                    self.complaint = complaint;
+                }
+            }
         }
     }
 }

@@ -1,21 +1,16 @@
-//! What the kernel loses before a worker sees it: counted always, told at most once a second.
+//! What the kernel loses before a worker sees it: counted always, told whenever somebody looks.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
 
 use lb_sys::nfqueue::{KernelCounters, KernelQueues};
 use tracing::warn;
 
 use crate::worker::Losses;
 
-/// The shortest time between two warnings.
-const PAUSE: Duration = Duration::from_secs(1);
-
 /// Reads the kernel's counters of our queues.
 pub struct Overload<'a> {
-    kernel: KernelQueues,
+    kernel: Option<KernelQueues>,
     queues: Vec<Watched<'a>>,
-    told: Option<Instant>,
 }
 
 /// One queue with what was said about it.
@@ -33,29 +28,31 @@ struct Lost {
 
 impl<'a> Overload<'a> {
     /// Watches these queues.
-    pub fn new(kernel: KernelQueues, numbers: &[u16], losses: &'a [Losses]) -> Self {
+    pub fn new(kernel: Option<KernelQueues>, numbers: &[u16], losses: &'a [Losses]) -> Self {
         let watched = |(&number, losses)| Watched { number, losses, told: Lost::default() };
-        Overload { kernel, queues: numbers.iter().zip(losses).map(watched).collect(), told: None }
+        Overload { kernel, queues: numbers.iter().zip(losses).map(watched).collect() }
     }
 
     /// Reads the counters, and warns of what was lost since the last warning.
     pub fn look(&mut self) {
-        let Ok(all) = self.kernel.read() else { return };
+        let all = self.read();
+        let complaints: Vec<String> =
+            self.queues.iter_mut().filter_map(|queue| queue.complaint(&all)).collect();
+        if !complaints.is_empty() {
+            warn!("packets lost before they could be decided: {}", complaints.join("; "));
+        }
+    }
+
+    /// Reads the counters.
+    pub fn read(&mut self) -> Vec<KernelCounters> {
+        let all = self.kernel.as_mut().and_then(|kernel| kernel.read().ok()).unwrap_or_default();
         for queue in &self.queues {
             if let Some(kernel) = all.iter().find(|kernel| kernel.queue == queue.number) {
                 queue.losses.queue.store(kernel.queue_drops, Relaxed);
                 queue.losses.socket.store(kernel.socket_drops, Relaxed);
             }
         }
-        if self.told.is_some_and(|told| told.elapsed() < PAUSE) {
-            return;
-        }
-        let complaints: Vec<String> =
-            self.queues.iter_mut().filter_map(|queue| queue.complaint(&all)).collect();
-        if !complaints.is_empty() {
-            warn!("packets lost before they could be decided: {}", complaints.join("; "));
-            self.told = Some(Instant::now());
-        }
+        all
     }
 }
 

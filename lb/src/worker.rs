@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -52,6 +53,9 @@ impl Losses {
 /// How long a worker that is asked to end goes on answering what is already there.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
+/// How long a worker waits after an error, which may last.
+const AFTER_ERROR: Duration = Duration::from_millis(10);
+
 impl Worker<'_> {
     /// Serves the queue until it is asked to stop.
     pub fn run(&self, queue: &mut Queue) -> anyhow::Result<()> {
@@ -62,6 +66,9 @@ impl Worker<'_> {
             let table = mapped.table().context("read the table")?;
             while self.current.epoch() == epoch {
                 let served = self.serve(queue, &table, &mut counts);
+                if served.receive_error.is_some() {
+                    thread::sleep(AFTER_ERROR);
+                }
                 if self.stop.load(Relaxed) {
                     let deadline = *last_words.get_or_insert_with(|| Instant::now() + LAST_WORDS);
                     if served.packets == 0 || Instant::now() >= deadline {

@@ -24,15 +24,19 @@ use crate::target::{Mark, Target};
 /// Fills `slots` slots, a prime number of them, for a set of targets. A slot is a mark, or
 /// [`Mark::EMPTY`] in all of them when no target has weight.
 ///
-/// Memory is one word per slot and a few per target. Work is about seven visits per slot.
+/// Memory is one word per slot and a few per target. Work is about seven visits per slot, and at most
+/// [`PACES`] looks at a target per visit.
 pub fn build(targets: impl IntoIterator<Item = Target>, slots: u32) -> Vec<u32> {
     let mut active: Vec<Target> =
         targets.into_iter().filter(|target| target.weight.0 > 0).collect();
     active.sort_unstable_by_key(|target| target.mark);
     let heaviest = active.iter().map(|target| u64::from(target.weight.0)).max().unwrap_or(1);
     let quotas = quotas(&active, slots);
-    let mut takers: Vec<Taker> =
-        active.iter().zip(quotas).map(|(target, quota)| Taker::new(target, quota)).collect();
+    let mut takers: Vec<Taker> = active
+        .iter()
+        .zip(quotas)
+        .map(|(target, quota)| Taker::new(target, quota, heaviest))
+        .collect();
 
     // The last thousandth would cost nearly as many visits as all the others. There a visit goes on
     // to the next free slot.
@@ -50,7 +54,7 @@ pub fn build(targets: impl IntoIterator<Item = Target>, slots: u32) -> Vec<u32> 
         while !satisfied {
             for taker in &mut takers {
                 // The heaviest target visits once in every round, the others in proportion.
-                if taker.visits * heaviest <= round * taker.weight {
+                if taker.visits * heaviest * PACES <= round * taker.pace {
                     let mut slot = taker.visit(slots);
                     if free <= few && free > 0 {
                         slot = taken.next_free(slot);
@@ -67,6 +71,10 @@ pub fn build(targets: impl IntoIterator<Item = Target>, slots: u32) -> Vec<u32> 
         }
     }
 }
+
+/// The heaviest target visits at most this many times as often as any other: all of them are looked at
+/// in every round, and most of those looks must not be in vain. Quotas are exact whatever the pace.
+const PACES: u64 = 16;
 
 /// How many slots each target gets: its share by weight, rounded so that the sum is right, and at
 /// least one as long as there are as many slots as targets.
@@ -96,7 +104,8 @@ fn quotas(active: &[Target], slots: u32) -> Vec<u32> {
 /// A target while slots are handed out.
 struct Taker {
     mark: Mark,
-    weight: u64,
+    /// How often it visits: [`PACES`] for each unit of weight.
+    pace: u64,
     /// Slots still to take.
     quota: u32,
     visits: u64,
@@ -106,10 +115,10 @@ struct Taker {
 }
 
 impl Taker {
-    fn new(target: &Target, quota: u32) -> Self {
+    fn new(target: &Target, quota: u32, heaviest: u64) -> Self {
         Taker {
             mark: target.mark,
-            weight: u64::from(target.weight.0),
+            pace: (u64::from(target.weight.0) * PACES).max(heaviest),
             quota,
             visits: 0,
             state: mixed(u64::from(target.mark.get())),
@@ -249,6 +258,16 @@ mod tests {
         let skewed: Vec<(u32, u16)> =
             (0..100).map(|mark| (mark, if mark == 0 { u16::MAX } else { 1 })).collect();
         assert_eq!(held(&built(&skewed, 997)).len(), 100);
+    }
+
+    /// With a pace in proportion to such weights, this took minutes.
+    #[test]
+    fn a_heavy_target_among_many_light_ones_is_built_in_bounded_work() {
+        let set: Vec<(u32, u16)> =
+            (0..4096).map(|mark| (mark, if mark == 9 { u16::MAX } else { 1 })).collect();
+        let held = held(&built(&set, 65_537));
+        assert_eq!(held.len(), 4096);
+        assert!(held[&9] > 60_000);
     }
 
     proptest! {

@@ -22,7 +22,7 @@ pub enum UserError {
     #[error("there is no user {0:?} in /etc/passwd; numbers (UID or UID:GID) are taken too")]
     Unknown(String),
     /// Root would give up nothing.
-    #[error("user 0 is root: that gives up nothing")]
+    #[error("user or group 0 is root's: that gives up nothing")]
     Root,
 }
 
@@ -40,7 +40,12 @@ impl User {
         let user = by_number(text)
             .or_else(|| passwd.lines().find_map(|line| by_name(text, line)))
             .ok_or_else(|| UserError::Unknown(text.into()))?;
-        if user.uid == 0 { Err(UserError::Root) } else { Ok(user) }
+        /// To setresuid(2) this means "leave it as it is".
+        const UNCHANGED: u32 = u32::MAX;
+        if user.uid == UNCHANGED || user.gid == UNCHANGED {
+            return Err(UserError::Unknown(text.into()));
+        }
+        if user.uid == 0 || user.gid == 0 { Err(UserError::Root) } else { Ok(user) }
     }
 }
 
@@ -124,5 +129,9 @@ mod tests {
         }
         assert_eq!(find("root"), Err(UserError::Root));
         assert_eq!(find("0:5"), Err(UserError::Root));
+        assert_eq!(find("5:0"), Err(UserError::Root));
+        for unchanged in ["4294967295", "4294967295:5", "5:4294967295"] {
+            assert_eq!(find(unchanged), Err(UserError::Unknown(unchanged.into())));
+        }
     }
 }

@@ -45,7 +45,8 @@ pub enum ConfigError {
     /// M out of range.
     #[error("M = {0} is out of range: {MIN_SLOTS} to {MAX_SLOTS}")]
     Slots(u32),
-    /// M is not prime, so that some permutations would not reach every slot.
+    /// M is not prime. Markway could do with any M; the C program and Maglev could not, and what a table
+    /// promises should not depend on who builds it.
     #[error("M = {0} is not prime")]
     NotPrime(u32),
     /// N out of range.

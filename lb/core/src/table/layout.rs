@@ -24,7 +24,7 @@ pub const HEADER_LEN: usize = HEADER_WORDS * 8;
 /// Length of the header in 64-bit words.
 pub const HEADER_WORDS: usize = 512;
 
-/// "MARKWAY" and a zero, read as a word on a little-endian machine.
+/// "MARKWAY" and a zero, as the bytes stand in the file.
 pub(super) const MAGIC_WORD: u64 = u64::from_ne_bytes(*b"MARKWAY\0");
 pub(super) const MAGIC: usize = 0;
 pub(super) const VERSION: usize = 1;

@@ -104,8 +104,9 @@ const BATCH: usize = 128;
 const MESSAGE_OVERHEAD: usize = 512;
 /// How long the kernel may take to answer. It answers within the call that asks.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Bytes of unsent verdicts that are kept for a later attempt.
-const MAX_UNSENT: usize = 256 * 1024;
+/// Bytes of unsent verdicts that are kept for a later attempt: with a batch they must fit the socket's
+/// default send buffer.
+const MAX_UNSENT: usize = 128 * 1024;
 /// Most packets that are sent round because they came without bytes.
 const MAX_REPEATS: u32 = 100_000;
 /// Attempts to send verdicts when memory is short.
@@ -116,7 +117,7 @@ impl Queue {
     pub fn open(config: &QueueConfig) -> Result<Self, OpenError> {
         let queue = config.number;
         let io = |cause| OpenError::Io { queue, cause };
-        let socket = Socket::open().map_err(io)?;
+        let socket = Socket::open().map_err(|cause| refused(queue, cause))?;
         socket.set_receive_buffer(config.receive_buffer).map_err(io)?;
         socket.send(&message::setup(config)).map_err(|cause| refused(queue, cause))?;
 
@@ -126,8 +127,9 @@ impl Queue {
         'answered: loop {
             let len = match socket.receive(&mut buffer) {
                 Ok(len) => len,
-                Err(_) if Instant::now() < deadline => continue,
-                Err(_) => return Err(OpenError::NoAnswer(queue)),
+                Err(error) if is_idle(&error) && Instant::now() < deadline => continue,
+                Err(error) if is_idle(&error) => return Err(OpenError::NoAnswer(queue)),
+                Err(cause) => return Err(io(cause)),
             };
             let datagram = &buffer[..len];
             for event in message::events(datagram) {
@@ -140,6 +142,9 @@ impl Queue {
                 }
             }
             early.push(datagram.to_vec());
+            if Instant::now() >= deadline {
+                return Err(OpenError::NoAnswer(queue));
+            }
         }
         let ring = Ring::new(BATCH, config.copy_range as usize + MESSAGE_OVERHEAD);
         Ok(Queue {
@@ -151,9 +156,10 @@ impl Queue {
         })
     }
 
-    /// The size of the receive buffer that the kernel granted, in bytes.
+    /// The size of the receive buffer that the kernel granted, in bytes. It tells twice as much as
+    /// can be asked for.
     pub fn receive_buffer(&self) -> io::Result<usize> {
-        self.socket.receive_buffer()
+        Ok(self.socket.receive_buffer()? / 2)
     }
 
     /// Waits a moment for packets, takes as many as there are up to a batch, asks `decide` about each

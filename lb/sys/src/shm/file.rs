@@ -1,11 +1,11 @@
 //! Files that are locked by what their path names now, and replaced whole.
 
 use std::ffi::CString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,10 +25,10 @@ pub(super) fn lock_named(path: &Path, patience: Duration) -> io::Result<Option<F
         if locked && names(path, &file)? {
             return Ok(Some(file));
         }
+        if Instant::now() >= deadline {
+            return Err(ErrorKind::WouldBlock.into());
+        }
         if !locked {
-            if Instant::now() >= deadline {
-                return Err(ErrorKind::WouldBlock.into());
-            }
             thread::sleep(Duration::from_micros(200));
         }
     }
@@ -126,6 +126,8 @@ impl Staged {
             // Until it was locked it looked like a leftover.
             if try_lock(&file)? && names(&staged, &file)? {
                 let staged = Staged { file, staged, path: path.into() };
+                // Whatever the umask: an `lb` that is not root must be able to read it.
+                staged.file.set_permissions(Permissions::from_mode(0o644))?;
                 reserve(&staged.file, len)?;
                 return Ok(staged);
             }

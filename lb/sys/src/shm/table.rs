@@ -171,8 +171,10 @@ pub fn delete(folder: &Folder, name: &Name) -> Result<(), ShmError> {
     let delete = || -> Result<(), Cause> {
         let file = lock_table(folder, name)?.ok_or_else(|| Cause::MissingTable(name.clone()))?;
         match old_snapshot(&file) {
-            Err(Cause::Table(TableError::NotATable)) => Err(TableError::NotATable.into()),
-            _ => Ok(fs::remove_file(folder.table(name))?),
+            Ok(_) | Err(Cause::Table(TableError::OtherLayout { .. } | TableError::Damaged(_))) => {
+                Ok(fs::remove_file(folder.table(name))?)
+            }
+            Err(cause) => Err(cause),
         }
     };
     delete().map_err(doing("delete table", name))
