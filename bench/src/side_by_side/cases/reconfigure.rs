@@ -39,11 +39,13 @@ pub fn run(rig: &Rig, effort: Effort) -> anyhow::Result<CaseResults> {
         let lab = rig.lab(alternative);
         let change = || change(rig, alternative);
         let (flow, changes) = rig.measure(lab, consumer.as_mut(), load, change)?;
+        let by_change = flow.lost().saturating_sub(flow.not_queued);
         Ok(figures([
             ("changes", f64::from(changes)),
             ("sent", flow.sent.packets as f64),
             ("lost", flow.lost() as f64),
             ("not queued", flow.not_queued as f64),
+            ("by change", by_change as f64),
         ]))
     })?;
     notes.extend(measured.notes);
@@ -60,6 +62,7 @@ pub fn run(rig: &Rig, effort: Effort) -> anyhow::Result<CaseResults> {
             Column::new("sent", "sent", 0),
             Column::plotted("lost", "lost packets", 0),
             Column::new("not queued", "of these: queue was full", 0),
+            Column::plotted("by change", "of these: by the change", 0),
         ],
         comparisons: Vec::new(),
         rows: measured.rows,
