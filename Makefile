@@ -60,8 +60,8 @@ soak: deps build ## the long forms of what `make test` has in short (about 20 mi
 	@$(CARGO) test -p lb-sys --release -- --nocapture
 	$(OVL) test reconfigure restart
 
-fuzz: ## fuzz what reads packets and table files
-	@lb/fuzz/run
+fuzz: ## fuzz what reads packets, kernel messages and tables (about an hour)
+	@lb/fuzz/run 600
 
 bench: deps build ## measure lb, beside other programs too (PEER='COMMAND' adds one)
 	@bench() { $(CARGO) run --release --quiet -p bench -- "$$@"; }

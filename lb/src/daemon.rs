@@ -47,6 +47,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     }
     info!("{}", described(settings, &snapshot));
     warn_of_marks_outside_mask(settings, &snapshot);
+    drop(snapshot); // a copy of the whole table
 
     let losses: Vec<Losses> = numbers.iter().map(|_| Losses::default()).collect();
     let current = Current::new(table);
