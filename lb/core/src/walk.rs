@@ -104,7 +104,7 @@ pub fn walk(packet: Packet<'_>, table: &Table<'_>, policy: &Policy) -> Walked {
 }
 
 /// The class of a packet, and its key or the reason why it has none.
-#[inline]
+#[inline(always)]
 pub fn keyed(packet: Packet<'_>, config: &Config) -> (Class, Result<Key, Reason>) {
     let ip = match ip::parse(packet) {
         Ok(ip) => ip,
@@ -120,7 +120,7 @@ pub fn keyed(packet: Packet<'_>, config: &Config) -> (Class, Result<Key, Reason>
 }
 
 /// The key of a packet of a flow, seen in the direction that `order` gives its ports.
-#[inline]
+#[inline(always)]
 fn flow_keyed(
     addresses: ip::Addresses<'_>,
     protocol: u8,
@@ -155,6 +155,7 @@ fn icmp_version(ip: &ip::Ip<'_>) -> Option<icmp::Version> {
     }
 }
 
+#[inline(never)] // It would take registers from the packets that are many.
 fn icmp_keyed(
     version: icmp::Version,
     ip: &ip::Ip<'_>,

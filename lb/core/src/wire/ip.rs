@@ -76,7 +76,7 @@ pub struct Ip<'a> {
 }
 
 /// Reads the IP headers of a packet of either version.
-#[inline]
+#[inline(always)]
 pub fn parse(packet: Packet<'_>) -> Result<Ip<'_>, WireError> {
     let [first] = packet.read(0)?;
     match first >> 4 {

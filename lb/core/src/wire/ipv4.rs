@@ -28,7 +28,7 @@ pub struct Header<'a> {
 
 impl<'a> Header<'a> {
     /// Reads a header with its options.
-    #[inline]
+    #[inline(always)]
     pub fn parse(packet: Packet<'a>) -> Result<Self, WireError> {
         let fixed: &[u8; MIN_HEADER_LEN] = packet.read(0)?;
         let header_len = usize::from(fixed[field::VERSION_IHL] & 0x0f) * 4;
@@ -51,7 +51,7 @@ impl<'a> Header<'a> {
     }
 
     /// The fields that the walk needs.
-    #[inline]
+    #[inline(always)]
     pub fn ip(&self) -> Ip<'a> {
         Ip {
             addresses: Addresses::V4(self.addresses),
@@ -61,7 +61,7 @@ impl<'a> Header<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn fragment(&self) -> Option<Fragment> {
         let flags_offset = u16_at(self.fixed, field::FLAGS_OFFSET);
         (flags_offset & (MORE_FRAGMENTS | OFFSET_MASK) != 0).then(|| Fragment {

@@ -20,7 +20,7 @@ const FRAGMENT_HEADER_LEN: usize = 8;
 
 /// Reads the fixed header and walks the extension headers to the payload. In a fragment that is not
 /// the first the walk ends behind the fragment header: what follows is data, not a header.
-#[inline]
+#[inline(always)]
 pub fn parse(packet: Packet<'_>) -> Result<Ip<'_>, WireError> {
     let mut ip = parse_fixed(packet)?;
     if is_extension(ip.protocol) {
