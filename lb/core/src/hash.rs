@@ -64,7 +64,7 @@ pub fn jhash(words: &[u32], seed: Seed) -> Hash {
     Hash(finish(a, b, c))
 }
 
-#[inline]
+#[inline(always)]
 fn mix(mut a: u32, mut b: u32, mut c: u32) -> [u32; 3] {
     a = a.wrapping_sub(c) ^ c.rotate_left(4);
     c = c.wrapping_add(b);
@@ -81,7 +81,7 @@ fn mix(mut a: u32, mut b: u32, mut c: u32) -> [u32; 3] {
     [a, b, c]
 }
 
-#[inline]
+#[inline(always)]
 fn finish(mut a: u32, mut b: u32, mut c: u32) -> u32 {
     c = (c ^ b).wrapping_sub(b.rotate_left(14));
     a = (a ^ c).wrapping_sub(c.rotate_left(11));

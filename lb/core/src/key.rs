@@ -76,7 +76,7 @@ pub enum Key {
 
 impl Key {
     /// The key of a TCP, UDP or SCTP packet.
-    #[inline]
+    #[inline(always)]
     pub fn transport(
         addresses: Addresses<'_>,
         protocol: u8,
@@ -129,7 +129,7 @@ impl Key {
     }
 
     /// The hash of the key.
-    #[inline]
+    #[inline(always)]
     pub fn hash(&self, seed: Seed) -> Hash {
         // Each arm has a length that is known when it is compiled, so that the hash is unrolled.
         match self {

@@ -215,6 +215,21 @@ fn a_quote_may_be_shorter_than_its_length_field_says() {
     }
 }
 
+/// Linux leaves the field zero when it joined segments to more than 64 KiB, and some routers quote it
+/// with its bytes swapped or after they changed it.
+#[test]
+fn the_length_field_of_a_quote_does_not_matter() {
+    let ports = [0, 80, 0x0f, 0xa0];
+    for total_len in [0u16, 1, 20, 0x3400, u16::MAX] {
+        let mut quoted = answer(&v4(6, &ports));
+        quoted[2..4].copy_from_slice(&total_len.to_be_bytes());
+        assert_eq!(key(&error_about(3, &quoted), &PORTS), key(&v4(6, &FLOW), &PORTS));
+        let mut quoted = answer(&v6(6, &ports));
+        quoted[4..6].copy_from_slice(&total_len.to_be_bytes());
+        assert_eq!(key(&error_about(2, &quoted), &PORTS), key(&v6(6, &FLOW), &PORTS));
+    }
+}
+
 #[test]
 fn a_quote_of_the_other_version_is_malformed() {
     let (v4_quoted, v6_quoted) = (v4(6, &FLOW), v6(6, &FLOW));

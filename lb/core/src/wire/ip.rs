@@ -75,13 +75,33 @@ pub struct Ip<'a> {
     pub payload: Packet<'a>,
 }
 
+/// What a header's length field says about the bytes at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LengthField {
+    /// Where the packet ends: what lies behind is padding of the link.
+    Bounds,
+    /// Nothing: the packet is quoted, cut short, and on its way the field may have been changed, or left
+    /// zero where segments were joined.
+    Ignored,
+}
+
 /// Reads the IP headers of a packet of either version.
 #[inline(always)]
 pub fn parse(packet: Packet<'_>) -> Result<Ip<'_>, WireError> {
+    parse_with(packet, LengthField::Bounds)
+}
+
+/// Reads the IP headers of a packet that an ICMP error quotes.
+pub fn parse_quoted(packet: Packet<'_>) -> Result<Ip<'_>, WireError> {
+    parse_with(packet, LengthField::Ignored)
+}
+
+#[inline(always)]
+fn parse_with(packet: Packet<'_>, length: LengthField) -> Result<Ip<'_>, WireError> {
     let [first] = packet.read(0)?;
     match first >> 4 {
-        4 => ipv4::Header::parse(packet).map(|header| header.ip()),
-        6 => ipv6::parse(packet),
+        4 => ipv4::Header::parse(packet, length).map(|header| header.ip()),
+        6 => ipv6::parse(packet, length),
         _ => Err(WireError::Malformed),
     }
 }

@@ -1,6 +1,6 @@
 //! IPv4 header (RFC 791).
 
-use super::ip::{Addresses, Fragment, Ip};
+use super::ip::{Addresses, Fragment, Ip, LengthField};
 use super::{Packet, WireError};
 
 /// Where the fields stand.
@@ -29,14 +29,16 @@ pub struct Header<'a> {
 impl<'a> Header<'a> {
     /// Reads a header with its options.
     #[inline(always)]
-    pub fn parse(packet: Packet<'a>) -> Result<Self, WireError> {
+    pub fn parse(packet: Packet<'a>, length: LengthField) -> Result<Self, WireError> {
         let fixed: &[u8; MIN_HEADER_LEN] = packet.read(0)?;
         let header_len = usize::from(fixed[field::VERSION_IHL] & 0x0f) * 4;
         if fixed[field::VERSION_IHL] >> 4 != 4 || header_len < MIN_HEADER_LEN {
             return Err(WireError::Malformed);
         }
         let total_len = usize::from(u16_at(fixed, field::TOTAL_LENGTH));
-        let packet = if total_len >= header_len {
+        let packet = if length == LengthField::Ignored {
+            packet
+        } else if total_len >= header_len {
             packet.limited(total_len)
         } else if total_len == 0 && packet.full_len() > usize::from(u16::MAX) {
             packet // Linux leaves the length zero when it joined segments to more than 64 KiB.

@@ -1,6 +1,6 @@
 //! IPv6 header and its chain of extension headers (RFC 8200; RFC 4302 for authentication).
 
-use super::ip::{Addresses, Fragment, Ip};
+use super::ip::{Addresses, Fragment, Ip, LengthField};
 use super::{Packet, WireError, protocol};
 
 /// Where the fields stand.
@@ -21,8 +21,8 @@ const FRAGMENT_HEADER_LEN: usize = 8;
 /// Reads the fixed header and walks the extension headers to the payload. In a fragment that is not
 /// the first the walk ends behind the fragment header: what follows is data, not a header.
 #[inline(always)]
-pub fn parse(packet: Packet<'_>) -> Result<Ip<'_>, WireError> {
-    let mut ip = parse_fixed(packet)?;
+pub fn parse(packet: Packet<'_>, length: LengthField) -> Result<Ip<'_>, WireError> {
+    let mut ip = parse_fixed(packet, length)?;
     if is_extension(ip.protocol) {
         walk_extensions(&mut ip)?;
     }
@@ -31,12 +31,15 @@ pub fn parse(packet: Packet<'_>) -> Result<Ip<'_>, WireError> {
 
 /// Reads the fixed header alone: the protocol is the next header, whatever it is.
 #[inline]
-pub fn parse_fixed(packet: Packet<'_>) -> Result<Ip<'_>, WireError> {
+pub fn parse_fixed(packet: Packet<'_>, length: LengthField) -> Result<Ip<'_>, WireError> {
     let fixed: &[u8; HEADER_LEN] = packet.read(0)?;
     if fixed[field::VERSION] >> 4 != 6 {
         return Err(WireError::Malformed);
     }
-    let packet = packet.limited(packet_len(fixed, packet.full_len()));
+    let packet = match length {
+        LengthField::Bounds => packet.limited(packet_len(fixed, packet.full_len())),
+        LengthField::Ignored => packet,
+    };
     Ok(Ip {
         addresses: Addresses::V6(packet.read(field::ADDRESSES)?),
         protocol: fixed[field::NEXT_HEADER],

@@ -1,7 +1,7 @@
 //! The headers of a packet in short, in the order in which lb walks over them and up to where it can.
 
 use lb_core::key::KeyModes;
-use lb_core::wire::ip::{Addresses, Fragment, Ip};
+use lb_core::wire::ip::{Addresses, Fragment, Ip, LengthField};
 use lb_core::wire::{Packet, WireError, icmp, ipv4, ipv6, l4, protocol};
 
 pub struct Headers {
@@ -71,7 +71,7 @@ impl Headers {
     }
 
     fn ipv4<'a>(&mut self, packet: Packet<'a>) -> Option<Ip<'a>> {
-        let ip = match ipv4::Header::parse(packet) {
+        let ip = match ipv4::Header::parse(packet, self.length()) {
             Ok(header) => header.ip(),
             Err(error) => return self.failed(&format!("{}IPv4", self.quoted()), error),
         };
@@ -83,7 +83,7 @@ impl Headers {
     }
 
     fn ipv6<'a>(&mut self, packet: Packet<'a>) -> Option<Ip<'a>> {
-        let mut ip = match ipv6::parse_fixed(packet) {
+        let mut ip = match ipv6::parse_fixed(packet, self.length()) {
             Ok(ip) => ip,
             Err(error) => return self.failed(&format!("{}IPv6", self.quoted()), error),
         };
@@ -164,6 +164,13 @@ impl Headers {
         match self.direction {
             Direction::This => "",
             Direction::Other => "quoted ",
+        }
+    }
+
+    fn length(&self) -> LengthField {
+        match self.direction {
+            Direction::This => LengthField::Bounds,
+            Direction::Other => LengthField::Ignored,
         }
     }
 
