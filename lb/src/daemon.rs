@@ -11,7 +11,7 @@ use lb_core::walk::Policy;
 use lb_sys::capability::Capability;
 use lb_sys::nfqueue::{KernelQueues, Queue, QueueConfig};
 use lb_sys::shm::{FolderWatch, MappedTable, StatsWriter};
-use lb_sys::wait::{EndSignals, wait};
+use lb_sys::wait::{EndSignals, set_timer_slack, wait};
 use lb_sys::{privilege, syscall_filter};
 use tracing::{debug, info, warn};
 
@@ -61,10 +61,13 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
             mark_mask: settings.mark_mask,
             row: stats.row(place).context("counters: a row is missing")?,
             losses,
+            gather: settings.gather,
             stop: &stop,
         });
     }
 
+    // The kernel's default of 50 µs would make the short waits of the workers half as long again.
+    set_timer_slack(Duration::from_micros(1)).context("set the timer slack")?;
     let overload = Overload::new(kernel_queues, &numbers, &losses);
     let complaint = String::new();
     let mut watching =

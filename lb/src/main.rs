@@ -3,6 +3,7 @@
 mod args;
 mod current;
 mod daemon;
+mod gathering;
 mod overload;
 mod summary;
 mod worker;

@@ -14,6 +14,7 @@ use lb_core::wire;
 use lb_sys::nfqueue::{Packet, Queue, Served, Verdict};
 
 use crate::current::Current;
+use crate::gathering::Gathering;
 
 /// What a worker shares with the rest of the daemon.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Worker<'a> {
     pub row: Row<'a>,
     /// What the kernel lost.
     pub losses: &'a Losses,
+    /// Longest time that packets may gather.
+    pub gather: Duration,
     /// Whether to end.
     pub stop: &'a AtomicBool,
 }
@@ -61,6 +64,7 @@ impl Worker<'_> {
     /// Serves the queue until it is asked to stop.
     pub fn run(&self, queue: &mut Queue) -> anyhow::Result<()> {
         let mut counts = Counts::default();
+        let mut gathering = Gathering::new(self.gather, Instant::now());
         let mut last_words = None;
         loop {
             let (mapped, epoch) = self.current.get();
@@ -74,6 +78,10 @@ impl Worker<'_> {
                 self.account(&received, &served, &mut counts);
                 if received.is_err() {
                     thread::sleep(AFTER_ERROR);
+                }
+                let wait = gathering.after(served.packets, Instant::now());
+                if !wait.is_zero() {
+                    thread::sleep(wait);
                 }
                 if self.stop.load(Relaxed) {
                     let deadline = *last_words.get_or_insert_with(|| Instant::now() + LAST_WORDS);

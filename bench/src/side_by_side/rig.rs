@@ -27,6 +27,8 @@ pub enum Alternative {
     Forward,
     /// Markway.
     Lb,
+    /// Markway, which answers at once also where waiting a moment would save processor time.
+    LbAtOnce,
     /// A consumer on the `nfq` crate.
     Nfq,
     /// The user's program.
@@ -38,6 +40,7 @@ impl fmt::Display for Alternative {
         f.pad(match self {
             Alternative::Forward => "forward",
             Alternative::Lb => "lb",
+            Alternative::LbAtOnce => "lb --gather 0",
             Alternative::Nfq => "nfq",
             Alternative::Peer => "peer",
         })
@@ -135,11 +138,20 @@ impl Rig {
         all
     }
 
+    /// The same with `lb` at once: for what waiting trades one for the other.
+    pub fn alternatives_at_once(&self) -> Vec<Alternative> {
+        let mut all = self.alternatives();
+        all.insert(2, Alternative::LbAtOnce);
+        all
+    }
+
     /// The network of an alternative.
     pub fn lab(&self, alternative: Alternative) -> &Lab {
         match alternative {
             Alternative::Forward => &self.plain,
-            Alternative::Lb | Alternative::Nfq | Alternative::Peer => &self.queued,
+            Alternative::Lb | Alternative::LbAtOnce | Alternative::Nfq | Alternative::Peer => {
+                &self.queued
+            }
         }
     }
 
@@ -170,6 +182,12 @@ impl Rig {
             Alternative::Lb => {
                 self.make_table(slots, TARGETS, &MARKS)?;
                 self.lb("0")
+            }
+            Alternative::LbAtOnce => {
+                self.make_table(slots, TARGETS, &MARKS)?;
+                let mut command = self.lb("0");
+                command.args(["--gather", "0"]);
+                command
             }
             Alternative::Nfq => {
                 self.make_table(slots, TARGETS, &MARKS)?;

@@ -8,13 +8,25 @@ use std::time::Duration;
 pub fn wait<const N: usize>(fds: [BorrowedFd<'_>; N], timeout: Duration) -> io::Result<[bool; N]> {
     let mut polled =
         fds.map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
-    let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    // Rounded up: rounded down, a caller with a deadline would spin through its last millisecond.
+    let millis = i32::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
     // SAFETY: `polled` is valid for reads and writes of its length.
     let result = unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, millis) };
     match io::Error::last_os_error() {
         error if result < 0 && error.kind() != io::ErrorKind::Interrupted => Err(error),
         _ if result < 0 => Ok([false; N]),
         _ => Ok(polled.map(|polled| polled.revents != 0)),
+    }
+}
+
+/// How late the kernel may end a wait of this thread, and of threads that it starts from now on, to
+/// spare the processor.
+pub fn set_timer_slack(slack: Duration) -> io::Result<()> {
+    let nanos = libc::c_ulong::try_from(slack.as_nanos()).unwrap_or(libc::c_ulong::MAX);
+    // SAFETY: the call takes numbers only.
+    match unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, nanos) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -53,5 +65,23 @@ impl EndSignals {
 impl AsFd for EndSignals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+    use std::time::Instant;
+
+    /// A wait that ends early makes its caller spin until the time is over.
+    #[test]
+    fn fractions_of_a_millisecond_are_waited_too() {
+        let (silent, _other) = UnixStream::pair().unwrap();
+        for micros in [1, 300, 1_900] {
+            let (start, timeout) = (Instant::now(), Duration::from_micros(micros));
+            assert_eq!(wait([silent.as_fd()], timeout).unwrap(), [false]);
+            assert!(start.elapsed() >= timeout, "{micros} µs");
+        }
     }
 }

@@ -20,10 +20,10 @@ pub fn run(rig: &Rig, effort: Effort, saturation: &mut Saturation) -> anyhow::Re
     let mut entrants = Vec::new();
     let mut notes = Vec::new();
     for percent in LOADS {
-        for alternative in rig.alternatives() {
-            // Plain forwarding is the yardstick of `lb`, so it carries the same load.
+        for alternative in rig.alternatives_at_once() {
+            // What `lb` is compared with first carries the same load.
             let whose = match alternative {
-                Alternative::Forward => Alternative::Lb,
+                Alternative::Forward | Alternative::LbAtOnce => Alternative::Lb,
                 other => other,
             };
             match saturation_of(rig, effort, whose, saturation) {

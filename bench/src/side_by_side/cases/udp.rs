@@ -63,7 +63,11 @@ fn run(
     for (variant, packet_len, pace) in variants {
         let load = effort.load(rig, *packet_len, *pace);
         let of = |alternative| Entrant::new(alternative, *variant, load);
-        entrants.extend(rig.alternatives().into_iter().map(of));
+        let alternatives = match case {
+            Case::Cpu80k => rig.alternatives_at_once(),
+            _ => rig.alternatives(),
+        };
+        entrants.extend(alternatives.into_iter().map(of));
     }
     let measured = in_turns(rig, case, effort.rounds, &entrants, |entrant| {
         flow(rig, entrant.alternative, entrant.setting).map(|flow| figures_of(&flow))
