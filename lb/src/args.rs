@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(long, value_name = "BYTES", default_value_t = 512, value_parser = clap::value_parser!(u32).range(64..=65535))]
     copy_range: u32,
 
-    /// Longest time in microseconds that packets gather before they are taken, from 50,000 packets/s in
+    /// Longest time in microseconds that packets gather before they are taken, from 65,000 packets/s in
     /// a queue on: it saves processor time and adds to the latency. 0 is never
     #[arg(long, value_name = "MICROS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=10_000))]
     gather: u32,

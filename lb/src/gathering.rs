@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 /// Below this rate answers come at once: the processor is idle anyway.
-const MIN_RATE: f64 = 50_000.0;
+const MIN_RATE: f64 = 65_000.0;
 /// A batch that is as large as this is worth its cost.
 const GOAL: f64 = 32.0;
 /// How long packets are counted before the rate is taken.
