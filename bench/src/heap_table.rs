@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use lb_core::table::{Config, Generation, HEADER_LEN, Table, file_len, header_of};
+use lb_core::table::{Config, Generation, HEADER_LEN, Table, WritableTable, file_len, header_of};
 use lb_core::target::{Mark, Target, Targets, Weight};
 
 /// The memory of a table, as a file would hold it.
@@ -23,8 +23,13 @@ impl HeapTable {
         for target in equal_targets(count) {
             targets.activate(target.mark, Some(target.weight), None).expect("there is room");
         }
-        table.view().publish(&targets);
+        table.publish(&targets);
         table
+    }
+
+    fn publish(&self, targets: &Targets) {
+        let table = WritableTable::view(&self.header, &self.body).expect("it was made so");
+        table.publish(targets);
     }
 
     /// The table.

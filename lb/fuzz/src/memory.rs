@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use lb_core::table::{
-    BodyWords, Config, Fingerprint, Generation, HEADER_LEN, Table, TableError, file_len, header_of,
+    BodyWords, Config, Fingerprint, Generation, HEADER_LEN, Table, TableError, WritableTable,
+    file_len, header_of,
 };
 
 use crate::choices::Choices;
@@ -92,8 +93,8 @@ impl Memory {
         Fingerprint(high << 32 | low)
     }
 
-    pub fn view(&self) -> Result<Table<'_>, TableError> {
-        Table::view(&self.header, &self.body)
+    pub fn view(&self) -> Result<WritableTable<'_>, TableError> {
+        WritableTable::view(&self.header, &self.body)
     }
 
     /// The content of a file that holds the table.

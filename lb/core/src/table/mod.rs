@@ -25,6 +25,7 @@ pub use moves::{Move, Moves};
 pub use snapshot::{Fingerprint, Share, Snapshot};
 
 use alloc::vec::Vec;
+use core::ops::Deref;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicU32, AtomicU64, fence};
 
@@ -141,6 +142,22 @@ impl<'m> Table<'m> {
         Err(TableError::Busy(ATTEMPTS))
     }
 
+    #[inline]
+    fn buffer(&self, generation: Generation) -> &Buffer<'m> {
+        &self.buffers[usize::from(generation.buffer())]
+    }
+}
+
+/// A table in memory that this process may write, too.
+#[derive(Clone, Copy, Debug)]
+pub struct WritableTable<'m>(Table<'m>);
+
+impl<'m> WritableTable<'m> {
+    /// As [`Table::view`], of memory that is mapped for writing.
+    pub fn view(header: &'m [AtomicU64], body: &'m [AtomicU32]) -> Result<Self, TableError> {
+        Table::view(header, body).map(Self)
+    }
+
     /// Makes `targets` the table in force. The caller holds the writers' lock.
     pub fn publish(&self, targets: &Targets) -> Generation {
         let slots = maglev::build(targets.iter().map(|(_, target)| target), self.config.slots);
@@ -152,10 +169,13 @@ impl<'m> Table<'m> {
         self.generation.store(next.0, Release);
         next
     }
+}
 
-    #[inline]
-    fn buffer(&self, generation: Generation) -> &Buffer<'m> {
-        &self.buffers[usize::from(generation.buffer())]
+impl<'m> Deref for WritableTable<'m> {
+    type Target = Table<'m>;
+
+    fn deref(&self) -> &Table<'m> {
+        &self.0
     }
 }
 

@@ -17,8 +17,8 @@ impl Memory {
         Memory { header: header.into(), body: (0..body_words).map(|_| AtomicU32::new(0)).collect() }
     }
 
-    pub(super) fn table(&self) -> Table<'_> {
-        Table::view(&self.header, &self.body).unwrap()
+    pub(super) fn table(&self) -> WritableTable<'_> {
+        WritableTable::view(&self.header, &self.body).unwrap()
     }
 }
 

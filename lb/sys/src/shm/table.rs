@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use lb_core::table::{
-    Config, Generation, HEADER_LEN, Snapshot, Table, TableError, file_len, header_of,
+    Config, Generation, HEADER_LEN, Snapshot, Table, TableError, WritableTable, file_len, header_of,
 };
 use lb_core::target::Targets;
 
@@ -88,7 +88,7 @@ impl TableWriter {
     /// Puts these targets in force.
     pub fn publish(&self, targets: &Targets) -> Result<Snapshot, ShmError> {
         let publish = || {
-            let table = view(&self.mapping)?;
+            let table = writable_view(&self.mapping)?;
             table.publish(targets);
             Ok(table.snapshot()?)
         };
@@ -235,6 +235,12 @@ fn view(mapping: &Mapping) -> Result<Table<'_>, TableError> {
     }
 }
 
+/// Of a mapping that was made by [`Mapping::writable`].
+fn writable_view(mapping: &Mapping) -> Result<WritableTable<'_>, TableError> {
+    view(mapping)?;
+    WritableTable::view(mapping.words64(HEADER_LEN), mapping.words32_after(HEADER_LEN))
+}
+
 fn old_snapshot(file: &File) -> Result<Snapshot, Cause> {
     Ok(view(&writable(file)?)?.snapshot()?)
 }
@@ -261,7 +267,7 @@ fn stage(
         header_of(config, generation).iter().flat_map(|word| word.to_ne_bytes()).collect();
     (&staged.file).write_all(&header)?;
     let mapping = Mapping::writable(&staged.file)?;
-    view(&mapping)?.publish(&targets.unwrap_or_else(|| Targets::new(config.targets)));
+    writable_view(&mapping)?.publish(&targets.unwrap_or_else(|| Targets::new(config.targets)));
     Ok(staged)
 }
 
