@@ -6,6 +6,7 @@
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicU64, fence};
 
+use crate::frag::FragCounts;
 use crate::walk::{Class, Decision, Reason, Walked};
 
 /// Something that is counted.
@@ -35,9 +36,33 @@ pub enum Counter {
     KernelQueueDrops,
     /// Packets that the kernel could not hand over because the socket's buffer was full.
     SocketDrops,
+    /// Datagrams of which fragments are remembered now.
+    Datagrams,
+    /// The most there were at a time.
+    DatagramsPeak,
+    /// Datagrams of which every byte passed.
+    DatagramsCompleted,
+    /// Datagrams forgotten because their time was over.
+    DatagramsExpired,
+    /// Datagrams forgotten for others.
+    DatagramsEvicted,
+    /// Copies of fragments held now.
+    HeldNow,
+    /// The most there were at a time.
+    HeldPeak,
+    /// Copies sent round once more.
+    HeldInjected,
+    /// Copies that could not be sent round.
+    HeldUnsent,
+    /// Copies dropped because the first fragment was.
+    HeldRefused,
+    /// Copies dropped because the time of their datagram was over.
+    HeldExpired,
+    /// Copies dropped to make room.
+    HeldEvicted,
 }
 
-const OTHERS: [(Counter, &str); 10] = [
+const OTHERS: [(Counter, &str); 22] = [
     (Counter::Received, "received"),
     (Counter::Marked, "marked"),
     (Counter::Held, "held"),
@@ -48,6 +73,18 @@ const OTHERS: [(Counter, &str); 10] = [
     (Counter::VerdictsRefused, "verdicts_refused"),
     (Counter::KernelQueueDrops, "kernel_queue_drops"),
     (Counter::SocketDrops, "socket_drops"),
+    (Counter::Datagrams, "datagrams"),
+    (Counter::DatagramsPeak, "datagrams_peak"),
+    (Counter::DatagramsCompleted, "datagrams_completed"),
+    (Counter::DatagramsExpired, "datagrams_expired"),
+    (Counter::DatagramsEvicted, "datagrams_evicted"),
+    (Counter::HeldNow, "held_now"),
+    (Counter::HeldPeak, "held_peak"),
+    (Counter::HeldInjected, "held_injected"),
+    (Counter::HeldUnsent, "held_unsent"),
+    (Counter::HeldRefused, "held_refused"),
+    (Counter::HeldExpired, "held_expired"),
+    (Counter::HeldEvicted, "held_evicted"),
 ];
 const CLASSES: [(Class, &str); 10] = [
     (Class::Tcp, "tcp"),
@@ -61,9 +98,14 @@ const CLASSES: [(Class, &str); 10] = [
     (Class::Fragment, "fragment"),
     (Class::Unreadable, "unreadable"),
 ];
-const REASONS: [(Reason, &str); 7] = [
+const REASONS: [(Reason, &str); 12] = [
     (Reason::NoTarget, "no_target"),
-    (Reason::Fragment, "fragment"),
+    (Reason::EarlyFragment, "early_fragment"),
+    (Reason::HeldFull, "held_full"),
+    (Reason::SourceFull, "source_full"),
+    (Reason::TooLongToHold, "too_long_to_hold"),
+    (Reason::FirstDropped, "first_dropped"),
+    (Reason::FirstTooShort, "first_too_short"),
     (Reason::QuotedFragment, "quoted_fragment"),
     (Reason::Truncated, "truncated"),
     (Reason::NotCopied, "not_copied"),
@@ -123,6 +165,25 @@ impl Counts {
         self.0[counter.place()] = number;
     }
 
+    /// Sets what the table of fragments counts.
+    pub fn set_fragments(&mut self, counts: &FragCounts) {
+        for (counter, number) in [
+            (Counter::Datagrams, counts.entries),
+            (Counter::DatagramsPeak, counts.entries_peak),
+            (Counter::DatagramsCompleted, counts.completed),
+            (Counter::DatagramsExpired, counts.expired),
+            (Counter::DatagramsEvicted, counts.evicted),
+            (Counter::HeldNow, counts.held_now),
+            (Counter::HeldPeak, counts.held_peak),
+            (Counter::HeldInjected, counts.injected),
+            (Counter::HeldRefused, counts.held_refused),
+            (Counter::HeldExpired, counts.held_expired),
+            (Counter::HeldEvicted, counts.held_evicted),
+        ] {
+            self.set(counter, number);
+        }
+    }
+
     /// The number of a counter.
     pub fn get(&self, counter: Counter) -> u64 {
         self.0[counter.place()]
@@ -170,6 +231,18 @@ impl Counter {
             Counter::VerdictsRefused => 7,
             Counter::KernelQueueDrops => 8,
             Counter::SocketDrops => 9,
+            Counter::Datagrams => 10,
+            Counter::DatagramsPeak => 11,
+            Counter::DatagramsCompleted => 12,
+            Counter::DatagramsExpired => 13,
+            Counter::DatagramsEvicted => 14,
+            Counter::HeldNow => 15,
+            Counter::HeldPeak => 16,
+            Counter::HeldInjected => 17,
+            Counter::HeldUnsent => 18,
+            Counter::HeldRefused => 19,
+            Counter::HeldExpired => 20,
+            Counter::HeldEvicted => 21,
             Counter::Class(class) => OTHERS.len() + class as usize,
             Counter::Dropped(reason) => OTHERS.len() + CLASSES.len() + reason as usize,
         }

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::frag::{DatagramKey, Fragments, Part, Time};
 use crate::hash::{Hash, Seed};
 use crate::key::{Key, KeyModes};
 use crate::table::{Config, Table};
@@ -50,9 +51,24 @@ pub enum Reason {
     /// No target is active.
     #[error("no target is active")]
     NoTarget,
-    /// Fragments are not handled yet.
-    #[error("it is a fragment")]
-    Fragment,
+    /// A fragment that is not the first, and the first has not come; it could not be held.
+    #[error("the first fragment of its datagram has not come, and nothing can be held")]
+    EarlyFragment,
+    /// The same, and all buffers hold what may still go.
+    #[error("the first fragment of its datagram has not come, and all buffers are in use")]
+    HeldFull,
+    /// The same, and its source has its share of the buffers.
+    #[error("the first fragment of its datagram has not come, and its source has all its buffers")]
+    SourceFull,
+    /// The same, and it was not copied whole or is longer than a buffer.
+    #[error("the first fragment of its datagram has not come, and it is too long to be held")]
+    TooLongToHold,
+    /// A fragment whose first fragment was dropped.
+    #[error("the first fragment of its datagram was dropped")]
+    FirstDropped,
+    /// A first fragment that ends before its ports do.
+    #[error("it is a first fragment that ends before the ports")]
+    FirstTooShort,
     /// An ICMP error about a later fragment, which has no ports.
     #[error("it is an ICMP error about a fragment that is not the first")]
     QuotedFragment,
@@ -86,7 +102,46 @@ pub struct Walked {
     pub decision: Decision,
 }
 
-/// Decides about a packet.
+/// Decides about a packet. Fragments follow the first of their datagram, in whatever order they come.
+#[inline]
+pub fn walk_with(
+    packet: Packet<'_>,
+    table: &Table<'_>,
+    policy: &Policy,
+    fragments: &mut Fragments,
+    now: Time,
+) -> Walked {
+    let walked = walk(packet, table, policy);
+    match walked.class {
+        Class::Fragment => Walked { decision: follow(packet, walked, fragments, now), ..walked },
+        _ => walked,
+    }
+}
+
+/// What happens to a fragment after [`walk`] decided about it by itself: the first is remembered, and a
+/// later one follows it.
+#[cold]
+#[inline(never)]
+pub fn follow(
+    packet: Packet<'_>,
+    walked: Walked,
+    fragments: &mut Fragments,
+    now: Time,
+) -> Decision {
+    let Ok(ip::Ip { addresses, protocol, fragment: Some(fragment), payload }) = ip::parse(packet)
+    else {
+        return walked.decision;
+    };
+    let key = DatagramKey::new(addresses, protocol, fragment);
+    let part = Part { start: fragment.offset, len: payload.full_len(), more: fragment.more };
+    if fragment.offset > 0 {
+        return fragments.later(key, part, packet, now);
+    }
+    fragments.first(key, part, walked.decision, now);
+    walked.decision
+}
+
+/// Decides about a packet by itself. Of fragments only the first can be decided so.
 #[inline]
 pub fn walk(packet: Packet<'_>, table: &Table<'_>, policy: &Policy) -> Walked {
     let config = table.config();
@@ -143,7 +198,7 @@ fn keyed_as<W: Wanted>(
         Err(error) => return (Class::Unreadable, Err(error.into())),
     };
     if ip.fragment.is_some() {
-        return (Class::Fragment, Err(Reason::Fragment));
+        return fragment_keyed(packet, config, wanted);
     }
     if icmp_version(&ip).is_some() {
         return icmp_keyed(packet, config, wanted);
@@ -187,6 +242,34 @@ fn icmp_version(ip: &ip::Ip<'_>) -> Option<icmp::Version> {
         (protocol::ICMPV6, ip::Addresses::V6(_)) => Some(icmp::Version::V6),
         _ => None,
     }
+}
+
+/// The key of a fragment: the first has that of a whole packet, a later one has no ports.
+#[cold]
+#[inline(never)]
+fn fragment_keyed<W: Wanted>(
+    packet: Packet<'_>,
+    config: &Config,
+    wanted: &W,
+) -> (Class, Result<W::Of, Reason>) {
+    let ip = match ip::parse(packet) {
+        Ok(ip) => ip,
+        Err(error) => return (Class::Unreadable, Err(error.into())),
+    };
+    if ip.fragment.is_some_and(|fragment| fragment.offset > 0) {
+        return (Class::Fragment, Err(Reason::EarlyFragment));
+    }
+    let (_, key) = match icmp_version(&ip) {
+        Some(_) => icmp_keyed(packet, config, wanted),
+        None => {
+            flow_keyed(ip.addresses, ip.protocol, ip.payload, |ports| ports, &config.modes, wanted)
+        }
+    };
+    let key = key.map_err(|reason| match reason {
+        Reason::Truncated => Reason::FirstTooShort,
+        other => other,
+    });
+    (Class::Fragment, key)
 }
 
 /// The key of an ICMP packet. It reads the IP header once more: handed over it would lie in memory for

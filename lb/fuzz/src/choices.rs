@@ -27,6 +27,10 @@ impl<'a> Choices<'a> {
         taken
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn rest(&mut self) -> &'a [u8] {
         self.bytes(usize::MAX)
     }

@@ -26,11 +26,14 @@ pub fn run(input: &[u8]) {
     let copied = Packet::copied(&packet[..end], packet.len());
     assert_eq!(keyed(copied, &config), (class, Ok(key)));
 
+    let first = Some(Part { offset: 0, more: true });
+    let (first, _) = flow.ends.packet(flow.protocol, &payload, first, &mut choices);
+    assert_eq!(keyed(Packet::whole(&first), &config), (Class::Fragment, Ok(key)));
     let offset = (choices.u16() & 0x1fff).max(1);
     let (later, _) =
         flow.ends.packet(flow.protocol, &payload, Some(Part { offset, more: true }), &mut choices);
-    let (class, refused) = keyed(Packet::whole(&later), &config);
-    assert_eq!((class, refused.is_err()), (Class::Fragment, true));
+    let early = (Class::Fragment, Err(Reason::EarlyFragment));
+    assert_eq!(keyed(Packet::whole(&later), &config), early);
 
     check_errors(&flow, key, &config, &mut choices);
 }

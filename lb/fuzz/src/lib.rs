@@ -5,6 +5,7 @@
 
 mod choices;
 mod flow;
+mod fragments;
 mod memory;
 mod netlink;
 mod stats_file;
@@ -22,9 +23,10 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target { name: "walk", run: walk::run },
     Target { name: "flow", run: flow::run },
+    Target { name: "fragments", run: fragments::run },
     Target { name: "netlink", run: netlink::run },
     Target { name: "table", run: table::run },
     Target { name: "table_file", run: table_file::run },

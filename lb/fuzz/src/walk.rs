@@ -45,7 +45,9 @@ fn fits(class: Class, key: &Key, modes: &KeyModes) -> bool {
         Class::Sctp | Class::SctpInUdp => !client_alone && ports_alone == ports,
         Class::IcmpError => (!ports_alone || ports) && (!client_alone || client),
         Class::Echo | Class::Icmp | Class::Other => !ports_alone && !client_alone,
-        Class::Fragment | Class::Unreadable => false,
+        // The first, of any class.
+        Class::Fragment => (!ports_alone || ports) && (!client_alone || client),
+        Class::Unreadable => false,
     }
 }
 
@@ -55,17 +57,20 @@ fn check_copied(bytes: &[u8], not_copied: usize, whole: Keyed, config: &Config) 
     let full_len = bytes.len() + not_copied;
     let copied = keyed(Packet::copied(bytes, full_len), config);
     if full_len <= usize::from(u16::MAX) {
-        let missing = whole.1 == Err(Reason::Truncated) && copied.1 == Err(Reason::NotCopied);
+        let missing = is_cut_short(whole.1) && copied.1 == Err(Reason::NotCopied);
         assert!(copied == whole || copied.0 == whole.0 && missing, "{copied:?}, {whole:?}");
     }
+}
+
+fn is_cut_short(key: Result<Key, Reason>) -> bool {
+    matches!(key, Err(Reason::Truncated | Reason::FirstTooShort))
 }
 
 /// A packet cut short has the answer of the whole packet, or one that says what is missing.
 fn check_cuts(bytes: &[u8], whole: Keyed, config: &Config) {
     for len in 0..bytes.len() {
         let (class, cut) = keyed(Packet::whole(&bytes[..len]), config);
-        let truncated = cut == Err(Reason::Truncated);
-        assert!(truncated || (class, cut) == whole, "{len}: {cut:?}, {whole:?}");
+        assert!(is_cut_short(cut) || (class, cut) == whole, "{len}: {cut:?}, {whole:?}");
         let (class, copied) = keyed(Packet::copied(&bytes[..len], bytes.len()), config);
         let not_copied = copied == Err(Reason::NotCopied);
         assert!(not_copied || (class, copied) == whole, "{len}: {copied:?}, {whole:?}");

@@ -3,7 +3,6 @@
 use anyhow::Result;
 
 use super::{Case, LIMIT, STANDARD, check};
-use crate::address::FAMILIES;
 use crate::cluster::Layout;
 use crate::flow;
 use crate::lab::{Lab, PATIENCE};
@@ -13,35 +12,13 @@ use crate::wait;
 /// Packets must reach the queue with the sizes that they were sent with.
 const LAYOUT: Layout = Layout { offload: false, ..STANDARD };
 
-pub const CASES: &[Case] = &[
-    Case {
-        name: "fragments",
-        about: "fragments are dropped and counted as such",
-        layout: LAYOUT,
-        limit: LIMIT,
-        run: fragments_are_counted,
-    },
-    Case {
-        name: "cut-packets",
-        about: "packets that end within the ports are dropped and counted",
-        layout: LAYOUT,
-        limit: LIMIT,
-        run: cut_packets_are_counted,
-    },
-];
-
-fn fragments_are_counted(lab: &mut Lab) -> Result<()> {
-    lab.start_service()?;
-    for family in FAMILIES {
-        let vip = family.vip().to_string();
-        let ping =
-            ["ping", "-n", "-q", "-i", "0.02", "-c", "5", "-W", "1", "-s", "3000", "-M", "dont"];
-        let ran = lab.cluster.tester()?.run(&[ping.as_slice(), &[&vip]].concat())?;
-        check(!ran.succeeded(), format!("no answer to fragments for {vip}"), ran.stdout())?;
-    }
-    // 3,008 bytes are three fragments at 1,500.
-    wait_for_drops(lab, "fragment", 2 * 5 * 3)
-}
+pub const CASES: &[Case] = &[Case {
+    name: "cut-packets",
+    about: "packets that end within the ports are dropped and counted",
+    layout: LAYOUT,
+    limit: LIMIT,
+    run: cut_packets_are_counted,
+}];
 
 fn cut_packets_are_counted(lab: &mut Lab) -> Result<()> {
     lab.start_service()?;

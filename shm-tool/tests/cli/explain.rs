@@ -199,11 +199,13 @@ fn an_icmp_error_has_the_key_of_what_it_quotes_the_other_way_round() {
 #[test]
 fn every_drop_has_its_reason() {
     let room = Room::with(&["init", "activate 101"]);
-    let fragment = UDP.replacen("0000 0000 4011", "0000 2000 4011", 1);
+    let later = UDP.replacen("0000 0000 4011", "0000 0002 4011", 1);
+    let first = UDP.replacen("0000 0000 4011", "0000 2000 4011", 1);
     for (hex, options, class, reason) in [
         ("45", "", "unreadable", "truncated"),
         ("55", "", "unreadable", "malformed"),
-        (&fragment, "", "fragment", "fragment"),
+        (&later, "", "fragment", "early_fragment"),
+        (&first[..UDP.len() - 15], "", "fragment", "first_too_short"),
         (&UDP[..UDP.len() - 15], "", "udp", "truncated"),
     ] {
         let explained = explain(&room, hex, options);
@@ -350,6 +352,36 @@ fn every_packet_of_a_capture() {
         json!({"packet": 2, "offset": 100, "length": 42, "skipped": "not IP: EtherType 0x0806"})
     );
     assert_eq!(lines[4]["dropped"], "not_copied");
+}
+
+#[test]
+fn fragments_of_a_capture_follow_the_first() {
+    let room = Room::with(&["init --seed 0x12345678", "activate 101 102 103"]);
+    let fragment = |flags: &str| bytes(&UDP.replacen("0000 0000 4011", flags, 1));
+    let (first, later) = (fragment("0007 2000 4011"), fragment("0007 0002 4011"));
+    let other = fragment("0008 0002 4011");
+    let packets = [&later, &first, &later, &other].map(|packet| (&packet[..], packet.len()));
+    let file = pcap(101, &packets);
+    fs::write(room.path("x.pcap"), &file).unwrap();
+    let path = room.path("x.pcap").display().to_string();
+    let lines: Vec<Value> = room
+        .ok(&format!("explain --pcap {path} --json"))
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let whole = explain(&room, UDP, "");
+    assert!(whole["mark"].is_u64());
+    for (line, mark, dropped) in [
+        (0, &Value::Null, json!("early_fragment")),
+        (1, &whole["mark"], Value::Null),
+        (2, &whole["mark"], Value::Null),
+        (3, &Value::Null, json!("early_fragment")),
+    ] {
+        assert_eq!((&lines[line]["mark"], &lines[line]["dropped"]), (mark, &dropped), "{line}");
+    }
+    assert_eq!((&lines[1]["slot"], &lines[2]["slot"]), (&whole["slot"], &Value::Null));
+    let text = room.ok(&format!("explain --pcap {path}"));
+    assert!(text.contains(", that of the first fragment of its datagram\n"), "{text}");
 }
 
 #[test]

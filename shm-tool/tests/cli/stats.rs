@@ -35,7 +35,7 @@ fn busy() -> [Counts; 2] {
             (Counter::Received, 1000),
             (Counter::Marked, 970),
             (Counter::Dropped(Reason::NoTarget), 20),
-            (Counter::Dropped(Reason::Fragment), 10),
+            (Counter::Dropped(Reason::EarlyFragment), 10),
             (Counter::Class(Class::Tcp), 600),
             (Counter::Class(Class::Udp), 390),
             (Counter::Class(Class::Fragment), 10),
@@ -80,7 +80,7 @@ received by class
   fragment            10       10         0
 dropped by reason
   no target           20       20         0
-  fragment            10       10         0
+  early fragment      10       10         0
 
 batches               80       80         0
 packets per batch   12.6     12.5         -
@@ -133,8 +133,10 @@ fn json_has_every_counter() {
     let nothing = json!({
         "received": 0, "marked": 0, "held": 0,
         "dropped": {
-            "no_target": 0, "fragment": 0, "quoted_fragment": 0, "truncated": 0, "not_copied": 0,
-            "malformed": 0, "chain_too_long": 0,
+            "no_target": 0, "early_fragment": 0, "held_full": 0, "source_full": 0,
+            "too_long_to_hold": 0, "first_dropped": 0, "first_too_short": 0,
+            "quoted_fragment": 0, "truncated": 0, "not_copied": 0, "malformed": 0,
+            "chain_too_long": 0,
         },
         "classes": {
             "tcp": 0, "udp": 0, "sctp": 0, "sctp_in_udp": 0, "echo": 0, "icmp_error": 0,
@@ -142,12 +144,15 @@ fn json_has_every_counter() {
         },
         "batches": 0, "repeated": 0, "receive_errors": 0, "send_errors": 0,
         "verdicts_refused": 0, "kernel_queue_drops": 0, "socket_drops": 0,
+        "datagrams": 0, "datagrams_peak": 0, "datagrams_completed": 0, "datagrams_expired": 0,
+        "datagrams_evicted": 0, "held_now": 0, "held_peak": 0, "held_injected": 0,
+        "held_unsent": 0, "held_refused": 0, "held_expired": 0, "held_evicted": 0,
     });
     let mut first = nothing.clone();
     first["received"] = json!(1000);
     first["marked"] = json!(970);
     first["dropped"]["no_target"] = json!(20);
-    first["dropped"]["fragment"] = json!(10);
+    first["dropped"]["early_fragment"] = json!(10);
     first["classes"]["tcp"] = json!(600);
     first["classes"]["udp"] = json!(390);
     first["classes"]["fragment"] = json!(10);
@@ -207,7 +212,12 @@ fn no_counter_is_missing_in_the_text() {
     }
     for reason in [
         Reason::NoTarget,
-        Reason::Fragment,
+        Reason::EarlyFragment,
+        Reason::HeldFull,
+        Reason::SourceFull,
+        Reason::TooLongToHold,
+        Reason::FirstDropped,
+        Reason::FirstTooShort,
         Reason::QuotedFragment,
         Reason::Truncated,
         Reason::NotCopied,

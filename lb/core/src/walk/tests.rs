@@ -110,17 +110,44 @@ fn extension_headers_do_not_change_the_key() {
     }
 }
 
-/// The C program reads the ports of an atomic fragment from the fragment header.
+/// The C program reads the ports of an atomic fragment, and of a first one, from the fragment header.
 #[test]
-fn atomic_fragments_are_ordinary_packets_and_others_are_dropped() {
+fn an_atomic_fragment_is_an_ordinary_packet_and_a_first_one_has_its_key() {
+    let plain = key(&v6(17, &FLOW), &TUPLE);
     let atomic = v6(44, &[[17u8, 0, 0, 0, 0, 0, 0, 9].as_slice(), &FLOW].concat());
-    assert_eq!(key(&atomic, &TUPLE), key(&v6(17, &FLOW), &TUPLE));
+    assert_eq!(keyed(Packet::whole(&atomic), &TUPLE), (Class::Udp, Ok(plain)));
     let first = v6(44, &[[17u8, 0, 0, 1, 0, 0, 0, 9].as_slice(), &FLOW].concat());
-    let dropped = (Class::Fragment, Err(Reason::Fragment));
-    assert_eq!(keyed(Packet::whole(&first), &TUPLE), dropped);
+    assert_eq!(keyed(Packet::whole(&first), &TUPLE), (Class::Fragment, Ok(plain)));
+    for payload in [&FLOW[..], &[8, 0, 0, 0, 0, 7, 0, 1]] {
+        let whole = v4(if payload.len() == 4 { 132 } else { 1 }, payload);
+        let mut first = whole.clone();
+        first[6] = 0x20;
+        let expected = (Class::Fragment, Ok(key(&whole, &PORTS)));
+        assert_eq!(keyed(Packet::whole(&first), &PORTS), expected);
+    }
+}
+
+#[test]
+fn a_later_fragment_has_no_key() {
+    let early = (Class::Fragment, Err(Reason::EarlyFragment));
     let mut last = v4(17, &FLOW);
     last[7] = 0xb9;
-    assert_eq!(keyed(Packet::whole(&last), &TUPLE), dropped);
+    assert_eq!(keyed(Packet::whole(&last), &TUPLE), early);
+    let last = v6(44, &[[17u8, 0, 0x05, 0xa8, 0, 0, 0, 9].as_slice(), &FLOW].concat());
+    assert_eq!(keyed(Packet::whole(&last), &TUPLE), early);
+}
+
+#[test]
+fn a_first_fragment_is_too_short_or_not_copied() {
+    let mut first = v4(17, &FLOW);
+    first[6] = 0x20;
+    for len in 20..24 {
+        let short = [&first[..2], &[0, u8::try_from(len).unwrap()], &first[4..len]].concat();
+        let too_short = (Class::Fragment, Err(Reason::FirstTooShort));
+        assert_eq!(keyed(Packet::whole(&short), &TUPLE), too_short);
+        let cut = Packet::copied(&first[..len], first.len());
+        assert_eq!(keyed(cut, &TUPLE), (Class::Fragment, Err(Reason::NotCopied)));
+    }
 }
 
 /// The C program refuses packets that end exactly at the header.
@@ -343,7 +370,8 @@ fn every_truncation_of_the_corpus_has_an_answer() {
         let whole = keyed(Packet::whole(&packet), &PORTS);
         for len in 0..packet.len() {
             let (_, cut) = keyed(Packet::whole(&packet[..len]), &PORTS);
-            assert!(cut == whole.1 || cut == Err(Reason::Truncated), "{len} of {packet:x?}");
+            let is_short = matches!(cut, Err(Reason::Truncated | Reason::FirstTooShort));
+            assert!(cut == whole.1 || is_short, "{len} of {packet:x?}");
             let (_, copied) = keyed(Packet::copied(&packet[..len], packet.len()), &PORTS);
             assert!(copied == whole.1 || copied == Err(Reason::NotCopied), "{len} of {packet:x?}");
         }

@@ -1,10 +1,11 @@
 //! What lb decides about one packet, with every step that leads there.
 
+use lb_core::frag::{Fragments, Time};
 use lb_core::hash::{Hash, Slot};
 use lb_core::key::Key;
 use lb_core::table::Table;
 use lb_core::target::Mark;
-use lb_core::walk::{Class, Decision, Policy, Reason, Walked, keyed};
+use lb_core::walk::{Class, Decision, Policy, Reason, Walked, follow, keyed};
 use lb_core::wire::Packet;
 use serde_json::{Map, Value, json};
 
@@ -31,7 +32,13 @@ struct Found {
 }
 
 impl Explanation {
-    pub fn of(packet: Packet<'_>, table: &Table<'_>, policy: &Policy) -> Self {
+    /// `fragments` remembers what was decided about the packets before.
+    pub fn of(
+        packet: Packet<'_>,
+        table: &Table<'_>,
+        policy: &Policy,
+        fragments: &mut Fragments,
+    ) -> Self {
         let config = table.config();
         let Headers { texts, last, .. } = Headers::of(packet, &config.modes);
         let (class, key) = keyed(packet, config);
@@ -56,7 +63,12 @@ impl Explanation {
                 None => Decision::Drop(Reason::NoTarget),
             },
         };
-        Explanation { walked: Walked { class, decision }, headers: texts, found: found.ok() }
+        let mut walked = Walked { class, decision };
+        if class == Class::Fragment {
+            // No time passes here: what is explained is not how long lb remembers.
+            walked.decision = follow(packet, walked, fragments, Time(0));
+        }
+        Explanation { walked, headers: texts, found: found.ok() }
     }
 
     pub fn json(&self) -> Map<String, Value> {
@@ -119,10 +131,13 @@ impl Explanation {
     }
 
     fn outcome(&self) -> (&'static str, String) {
-        let is_held = self.found.as_ref().is_some_and(|found| found.held.is_some());
+        let is_held = self.found.as_ref().map(|found| found.held.is_some());
         match self.walked.decision {
-            Decision::Mark(mark) if is_held => ("mark", mark.to_string()),
-            Decision::Mark(mark) => ("mark", format!("{mark}, because no target is active")),
+            Decision::Mark(mark) => match is_held {
+                Some(true) => ("mark", mark.to_string()),
+                Some(false) => ("mark", format!("{mark}, because no target is active")),
+                None => ("mark", format!("{mark}, that of the first fragment of its datagram")),
+            },
             Decision::Drop(reason) => ("dropped", format!("{}: {reason}", reason.name())),
             Decision::Hold => ("held", "until the first fragment of its datagram comes".into()),
         }

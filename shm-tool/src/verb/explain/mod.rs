@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args};
 use lb_core::counters::{Counter, Counts};
+use lb_core::frag::{FragConfig, Fragments, Secret};
 use lb_core::table::Table;
 use lb_core::target::Mark;
 use lb_core::walk::Policy;
@@ -28,7 +29,7 @@ use crate::settings::joined;
 ///
 /// The packet is given by its fields, as hex, or in a capture file. Its headers, key, hash and slot
 /// are those of lb itself, and so is the reason if it is dropped. Packets of a capture that are not IP
-/// are told and passed over.
+/// are told and passed over; its fragments follow the first of their datagram if that came before.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("packet").required(true).args(["src", "hex", "pcap"]), after_help = concat!(
     "Examples:
@@ -93,7 +94,7 @@ impl Explain {
             (None, Some(src), Some(dst)) => self.fields(src, dst, &table)?.packet(),
             _ => return Err(usage("--src and --dst, --hex or --pcap is needed")),
         };
-        let explanation = self.explain(Packet::whole(&bytes), &table);
+        let explanation = self.explain(Packet::whole(&bytes), &table, &mut fragments(1));
         match self.format.json {
             true => print_json(&Value::Object(explanation.json())),
             false => print(explanation.text()),
@@ -113,11 +114,16 @@ impl Explain {
     }
 
     /// What lb, which is given so many bytes of it, decides about a packet.
-    fn explain(&self, packet: Packet<'_>, table: &Table<'_>) -> Explanation {
+    fn explain(
+        &self,
+        packet: Packet<'_>,
+        table: &Table<'_>,
+        fragments: &mut Fragments,
+    ) -> Explanation {
         let copied = packet.bytes().len().min(self.copy_range.into());
         let packet = Packet::copied(&packet.bytes()[..copied], packet.full_len());
         let policy = Policy { no_targets_mark: self.no_targets_mark };
-        Explanation::of(packet, table, &policy)
+        Explanation::of(packet, table, &policy, fragments)
     }
 
     fn capture(&self, path: &Path, table: &Table<'_>) -> Result<(), Error> {
@@ -144,6 +150,7 @@ impl Explain {
         let malformed = |cause| Error::Capture { path: path.into(), cause };
         let mut capture = Capture::open(reader).map_err(malformed)?;
         let mut summary = Summary::default();
+        let mut fragments = fragments(FragConfig::default().entries);
         for number in 1u64.. {
             if capture.is_drained() {
                 out.flush().map_err(Error::Output)?;
@@ -162,7 +169,7 @@ impl Explain {
                     }
                 }
                 Ok(packet) => {
-                    let explanation = self.explain(packet, table);
+                    let explanation = self.explain(packet, table, &mut fragments);
                     summary.counts.record(explanation.walked);
                     match self.format.json {
                         true => with(head, explanation.json()),
@@ -177,6 +184,13 @@ impl Explain {
             false => out.write_all(summary.text().as_bytes()).map_err(Error::Output),
         }
     }
+}
+
+/// What `lb` remembers of datagrams when it holds nothing.
+fn fragments(entries: u32) -> Fragments {
+    let config = FragConfig { entries, held: 0, ..FragConfig::default() };
+    // The packets were chosen by who explains them: there is nobody to hide the hash from.
+    Fragments::new(config, Secret([0; 2]))
 }
 
 /// A line of JSON: the head with more behind.

@@ -209,9 +209,27 @@ fn lines(counts: &Counts) -> Vec<Line> {
         if_any("receive errors", Counter::ReceiveErrors),
         if_any("send errors", Counter::SendErrors),
         if_any("verdicts refused", Counter::VerdictsRefused),
+        Line::title_if_any("", counts.get(Counter::DatagramsPeak)),
     ]);
+    lines.extend(FRAGMENTS.map(|(label, counter)| if_any(label, counter)));
     lines
 }
+
+/// What is counted about fragments.
+const FRAGMENTS: [(&str, Counter); 12] = [
+    ("datagrams", Counter::Datagrams),
+    ("datagrams peak", Counter::DatagramsPeak),
+    ("datagrams completed", Counter::DatagramsCompleted),
+    ("datagrams expired", Counter::DatagramsExpired),
+    ("datagrams evicted", Counter::DatagramsEvicted),
+    ("held now", Counter::HeldNow),
+    ("held peak", Counter::HeldPeak),
+    ("held injected", Counter::HeldInjected),
+    ("held unsent", Counter::HeldUnsent),
+    ("held refused", Counter::HeldRefused),
+    ("held expired", Counter::HeldExpired),
+    ("held evicted", Counter::HeldEvicted),
+];
 
 /// Columns side by side. Which lines are worth showing depends on `shown`, the same for all columns.
 fn block(shown: &[Line], columns: &[Column], watched: bool) -> String {
