@@ -11,6 +11,8 @@ use lb_sys::privilege::User;
 use lb_sys::shm::{Folder, Name};
 use tracing::level_filters::LevelFilter;
 
+use crate::fragments::{FragArgs, FragSettings};
+
 /// Takes packets from netfilter queues and sends them on with the fwmark of their target.
 ///
 /// Which target a packet meets is decided by the table that `shm-tool` keeps. The rules that send
@@ -39,9 +41,10 @@ pub struct Args {
     #[arg(long, value_name = "BYTES", default_value = "8M")]
     receive_buffer: Bytes,
 
-    /// Bytes of each packet that are looked at; 512 hold all headers that make sense
-    #[arg(long, value_name = "BYTES", default_value_t = 512, value_parser = clap::value_parser!(u32).range(64..=65535))]
-    copy_range: u32,
+    /// Bytes of each packet that are looked at; 512 hold all headers that make sense, and fragments are held
+    /// whole [default: 512, with --tun 1500]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(64..=65535))]
+    copy_range: Option<u32>,
 
     /// Longest time in microseconds that packets gather before they are taken, from 65,000 packets/s in
     /// a queue on: it saves processor time and adds to the latency. 0 is never
@@ -59,6 +62,9 @@ pub struct Args {
     /// Let packets pass unmarked, instead of dropping them, when a queue is full
     #[arg(long)]
     fail_open: bool,
+
+    #[command(flatten)]
+    fragments: FragArgs,
 
     /// Once all is set up become this user (name, UID or UID:GID), keep CAP_NET_ADMIN alone, and
     /// refuse system calls that a running lb does not need
@@ -131,8 +137,8 @@ pub struct Settings {
     pub queue_length: u32,
     /// Size of a socket's buffer.
     pub receive_buffer: usize,
-    /// Bytes copied of each packet.
-    pub copy_range: u32,
+    /// What is remembered of fragments.
+    pub fragments: FragSettings,
     /// Longest time that packets gather.
     pub gather: Duration,
     /// Our bits of the fwmark.
@@ -169,7 +175,7 @@ impl TryFrom<Args> for Settings {
             queues: args.queue.0,
             queue_length: args.queue_length,
             receive_buffer: args.receive_buffer.0,
-            copy_range: args.copy_range,
+            fragments: args.fragments.settings(args.copy_range)?,
             gather: Duration::from_micros(args.gather.into()),
             mark_mask: mask,
             no_targets_mark,
@@ -246,6 +252,7 @@ impl FromStr for Bytes {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+    use lb_core::frag::FragConfig;
 
     fn settings(line: &str) -> Result<Settings, String> {
         let args = Args::try_parse_from(std::iter::once("lb").chain(line.split_whitespace()))
@@ -265,7 +272,11 @@ mod tests {
         assert_eq!(settings.instance, settings.table);
         assert_eq!(settings.queues, 2..=2);
         assert_eq!((settings.queue_length, settings.receive_buffer), (1024, 8 << 20));
-        assert_eq!((settings.copy_range, settings.mark_mask), (512, u32::MAX));
+        assert_eq!(settings.mark_mask, u32::MAX);
+        let FragSettings { tun, table, copy_range } = settings.fragments;
+        assert_eq!((tun, copy_range), (None, 512));
+        let expected = FragConfig { held: 0, held_per_source: 0, ..FragConfig::default() };
+        assert_eq!(FragConfig { held_bytes: 1500, ..table }, expected);
         assert_eq!(settings.gather, Duration::from_micros(100));
         assert_eq!((settings.no_targets_mark, settings.fail_open), (None, false));
     }
@@ -288,6 +299,17 @@ mod tests {
     }
 
     #[test]
+    fn fragments_are_held_whole() {
+        let fragments = settings("--tun frag0").unwrap().fragments;
+        assert_eq!((fragments.table, fragments.copy_range), (FragConfig::default(), 1500));
+        let line = "--tun frag0 --copy-range 9000 --frag-entries 7 --frag-held 100 --frag-ttl 50";
+        let FragSettings { tun, table, copy_range } = settings(line).unwrap().fragments;
+        assert_eq!((tun.unwrap().to_string(), copy_range), ("frag0".into(), 9000));
+        assert_eq!((table.entries, table.held, table.held_bytes), (7, 100, 9000));
+        assert_eq!(table.ttl, Duration::from_millis(50));
+    }
+
+    #[test]
     fn what_cannot_be_is_refused() {
         for (line, complaint) in [
             ("--queue 3:2", "the first queue is above the last"),
@@ -303,6 +325,12 @@ mod tests {
             ("--copy-range 63", "63 is not in 64..=65535"),
             ("--queue-length 0", "0 is not in 1.."),
             ("--gather 10001", "10001 is not in"),
+            ("--tun a/b", "not the name of a device"),
+            ("--tun a --copy-range 1279", "with --tun whole packets are needed"),
+            ("--frag-held 5", "--tun"),
+            ("--tun a --frag-held 0", "0 is not in 1.."),
+            ("--frag-entries 0", "0 is not in 1.."),
+            ("--frag-ttl 0", "0 is not in 1.."),
             ("--shm a/b", "is not a name"),
             ("--log loud", "invalid value"),
             ("--user 0", "root"),

@@ -6,17 +6,20 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use lb_core::frag::Secret;
 use lb_core::table::Snapshot;
 use lb_core::walk::Policy;
 use lb_sys::capability::Capability;
 use lb_sys::nfqueue::{KernelQueues, Queue, QueueConfig};
 use lb_sys::shm::{FolderWatch, MappedTable, StatsWriter};
+use lb_sys::tun::Tun;
 use lb_sys::wait::{EndSignals, set_timer_slack, wait};
-use lb_sys::{privilege, syscall_filter};
+use lb_sys::{privilege, random, syscall_filter};
 use tracing::{debug, info, warn};
 
 use crate::args::Settings;
 use crate::current::Current;
+use crate::fragments::{self, FragSettings};
 use crate::overload::Overload;
 use crate::summary;
 use crate::worker::{Losses, Worker};
@@ -37,6 +40,8 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     // After the queues: a start that fails leaves the counters of the last run.
     let stats =
         StatsWriter::create(&settings.folder, &settings.instance, &settings.table, &numbers)?;
+    let tun = create_tun(settings)?;
+    let secret = draw_secret()?;
     let kernel_queues = KernelQueues::open()
         .inspect_err(|error| {
             warn!("only root may read what the kernel loses ({error}): it is not counted");
@@ -77,11 +82,13 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
             .iter()
             .zip(&mut queues)
             .map(|(worker, queue)| {
+                let fragments =
+                    fragments::Worker::new(settings.fragments.table, secret, tun.as_ref());
                 std::thread::Builder::new().name(format!("queue-{}", worker.number)).spawn_scoped(
                     scope,
                     move || {
                         let _stop = StopOnDrop(worker.stop);
-                        worker.run(queue)
+                        worker.run(queue, fragments)
                     },
                 )
             })
@@ -148,7 +155,7 @@ fn open_queues(settings: &Settings, numbers: &[u16]) -> anyhow::Result<Vec<Queue
         let queue = Queue::open(&QueueConfig {
             number,
             length: settings.queue_length,
-            copy_range: settings.copy_range,
+            copy_range: settings.fragments.copy_range,
             receive_buffer: settings.receive_buffer,
             fail_open: settings.fail_open,
         })?;
@@ -164,6 +171,29 @@ fn open_queues(settings: &Settings, numbers: &[u16]) -> anyhow::Result<Vec<Queue
         queues.push(queue);
     }
     Ok(queues)
+}
+
+/// The device by which held fragments come in once more. It must be there before the workers.
+fn create_tun(settings: &Settings) -> anyhow::Result<Option<Tun>> {
+    let FragSettings { tun, table, copy_range } = &settings.fragments;
+    let Some(name) = tun else { return Ok(None) };
+    let tun = Tun::create(name, *copy_range)?;
+    if let Some(setting) = tun.source_check() {
+        warn!("{setting} is not 0: the kernel drops held fragments that come in by {name}");
+    }
+    info!(
+        "fragments: {} datagrams and {} held fragments in each queue ({} kB), by {name}",
+        table.entries,
+        table.held,
+        table.memory() / 1000
+    );
+    Ok(Some(tun))
+}
+
+/// What nobody outside may know of the table of fragments.
+fn draw_secret() -> anyhow::Result<Secret> {
+    let half = || random::bytes().map(u64::from_ne_bytes).context("draw a random number");
+    Ok(Secret([half()?, half()?]))
 }
 
 fn described(settings: &Settings, snapshot: &Snapshot) -> String {

@@ -3,6 +3,7 @@
 mod args;
 mod current;
 mod daemon;
+mod fragments;
 mod gathering;
 mod overload;
 mod summary;

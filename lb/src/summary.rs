@@ -26,6 +26,8 @@ pub fn of(queues: &[Counts]) -> String {
         (Counter::ReceiveErrors, "receive errors"),
         (Counter::SendErrors, "send errors"),
         (Counter::VerdictsRefused, "verdicts refused"),
+        (Counter::HeldInjected, "held fragments sent round"),
+        (Counter::HeldUnsent, "held fragments not sent"),
     ] {
         match sum.get(counter) {
             0 => {}

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use lb_core::counters::{Counter, Counts, Row};
 use lb_core::table::Table;
-use lb_core::walk::{Decision, Policy, walk};
+use lb_core::walk::{Decision, Policy, walk_with};
 use lb_core::wire;
 use lb_sys::nfqueue::{Packet, Queue, Served, Verdict};
 
 use crate::current::Current;
+use crate::fragments;
 use crate::gathering::Gathering;
 
 /// What a worker shares with the rest of the daemon.
@@ -62,7 +63,11 @@ const AFTER_ERROR: Duration = Duration::from_millis(10);
 
 impl Worker<'_> {
     /// Serves the queue until it is asked to stop.
-    pub fn run(&self, queue: &mut Queue) -> anyhow::Result<()> {
+    pub fn run(
+        &self,
+        queue: &mut Queue,
+        mut fragments: fragments::Worker<'_>,
+    ) -> anyhow::Result<()> {
         let mut counts = Counts::default();
         let mut gathering = Gathering::new(self.gather, Instant::now());
         let mut last_words = None;
@@ -74,7 +79,10 @@ impl Worker<'_> {
                 if self.current.epoch() != epoch {
                     break; // It waited meanwhile: what it took is for the new table to decide.
                 }
-                let served = queue.answer(|packet| self.verdict(packet, &table, &mut counts));
+                fragments.before_batch();
+                let served = queue
+                    .answer(|packet| self.verdict(packet, &table, &mut fragments, &mut counts));
+                fragments.after_batch(&mut counts);
                 self.account(&received, &served, &mut counts);
                 if received.is_err() {
                     thread::sleep(AFTER_ERROR);
@@ -93,9 +101,15 @@ impl Worker<'_> {
         }
     }
 
-    fn verdict(&self, packet: &Packet<'_>, table: &Table<'_>, counts: &mut Counts) -> Verdict {
-        let bytes = packet.payload.unwrap_or_default();
-        let walked = walk(wire::Packet::copied(bytes, packet.full_len), table, &self.policy);
+    fn verdict(
+        &self,
+        packet: &Packet<'_>,
+        table: &Table<'_>,
+        fragments: &mut fragments::Worker<'_>,
+        counts: &mut Counts,
+    ) -> Verdict {
+        let bytes = wire::Packet::copied(packet.payload.unwrap_or_default(), packet.full_len);
+        let walked = walk_with(bytes, table, &self.policy, &mut fragments.table, fragments.now);
         counts.record(walked);
         match walked.decision {
             Decision::Mark(mark) => {

@@ -6,6 +6,8 @@
 pub mod capability;
 pub mod nfqueue;
 pub mod privilege;
+pub mod random;
 pub mod shm;
 pub mod syscall_filter;
+pub mod tun;
 pub mod wait;

@@ -133,7 +133,7 @@ proptest! {
             let (datagram, parts) = index.get_mut(&mut left);
             let Some(part) = parts.next() else { continue };
             // Datagrams of one key would have one another's marks, and rightly so.
-            let id = datagram.id & 0xff00 | datagram.port % 251;
+            let id = (datagram.id & 0xff00) | (datagram.port % 251);
             let datagram = Datagram { id, port: datagram.port % 251, ..*datagram };
             let now = millis(at * 100);
             let expected = router.expected(datagram);
