@@ -3,6 +3,7 @@
 mod connectivity;
 mod daemon;
 mod drops;
+mod fragments;
 mod icmp;
 mod kernel_hash;
 mod keys;
@@ -69,6 +70,7 @@ fn all() -> Vec<&'static Case> {
         keys::CASES,
         icmp::CASES,
         drops::CASES,
+        fragments::CASES,
         daemon::CASES,
         privilege::CASES,
     ];
