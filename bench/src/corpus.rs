@@ -8,7 +8,7 @@ const FLOWS: u32 = 4096;
 pub struct Kind {
     /// What they are.
     pub name: &'static str,
-    /// One packet of every flow.
+    /// One packet of every flow, or its fragments.
     pub packets: Vec<Vec<u8>>,
 }
 
@@ -39,11 +39,26 @@ pub fn kinds() -> Vec<Kind> {
         }),
         kind("IPv6 TCP, 5 extension headers", |flow| v6(flow, 0, &five_headers, &l4(flow))),
         kind("IPv4, cut inside the ports", |flow| v4(flow, 0, TCP, &l4(flow)[..3])),
+        kind_of("IPv4 UDP, in two fragments", fragments),
     ]
 }
 
 fn kind(name: &'static str, packet: impl Fn(u32) -> Vec<u8>) -> Kind {
-    Kind { name, packets: (0..FLOWS).map(packet).collect() }
+    kind_of(name, |flow| [packet(flow)])
+}
+
+/// Several packets of every flow.
+fn kind_of<const N: usize>(name: &'static str, packets: impl Fn(u32) -> [Vec<u8>; N]) -> Kind {
+    Kind { name, packets: (0..FLOWS).flat_map(packets).collect() }
+}
+
+/// The fragments of a datagram in order.
+fn fragments(flow: u32) -> [Vec<u8>; 2] {
+    [[0x20, 0], [0, 2]].map(|flags_offset| {
+        let mut packet = v4(flow, 0, UDP, &l4(flow)[..16]);
+        packet[6..8].copy_from_slice(&flags_offset);
+        packet
+    })
 }
 
 /// 20 bytes that begin with ports, as TCP has them.
@@ -103,8 +118,12 @@ mod tests {
                 assert!(keys.iter().all(|key| *key == Err(Reason::Truncated)));
                 continue;
             }
-            let distinct: HashSet<_> =
-                keys.iter().map(|key| key.expect(kind.name).words().to_vec()).collect();
+            let has_ports = |key: &&Result<_, _>| **key != Err(Reason::EarlyFragment);
+            let distinct: HashSet<_> = keys
+                .iter()
+                .filter(has_ports)
+                .map(|key| key.expect(kind.name).words().to_vec())
+                .collect();
             assert!(distinct.len() > 4000, "{}: {} keys", kind.name, distinct.len());
         }
     }

@@ -4,9 +4,10 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use anyhow::ensure;
+use lb_core::frag::{FragConfig, Fragments, Secret, Time};
 use lb_core::maglev;
 use lb_core::table::{Config, Table, file_len};
-use lb_core::walk::{Policy, walk};
+use lb_core::walk::{Policy, walk_with};
 use lb_core::wire::Packet;
 use serde_json::{Value, json};
 
@@ -53,13 +54,15 @@ fn measure_packets(rounds: u32) -> anyhow::Result<Packets> {
     let kinds = kinds();
     let tables = TABLES
         .map(|slots| HeapTable::new(&Config { slots, targets: 100, ..Config::default() }, 100));
+    let mut fragments = fragments();
     let mut nanos = vec![vec![Vec::new(); tables.len()]; kinds.len()];
     // All cases in turn in every round, so that a disturbance meets all of them.
     for round in 0..=rounds {
         for (kind, nanos) in kinds.iter().zip(&mut nanos) {
             for (table, nanos) in tables.iter().zip(nanos) {
                 let view = table.view();
-                let (took, allocated) = allocations::during(|| nanos_per_packet(kind, &view));
+                let (took, allocated) =
+                    allocations::during(|| nanos_per_packet(kind, &view, &mut fragments));
                 ensure!(allocated.count == 0, "{}: {allocated:?}", kind.name);
                 if round > 0 {
                     nanos.push(took);
@@ -71,14 +74,20 @@ fn measure_packets(rounds: u32) -> anyhow::Result<Packets> {
     Ok(Packets(kinds.iter().map(|kind| kind.name).zip(nanos.into_iter().map(spreads)).collect()))
 }
 
-fn nanos_per_packet(kind: &Kind, table: &Table<'_>) -> f64 {
+/// What `lb` remembers of fragments, when it can send what is held round once more.
+fn fragments() -> Fragments {
+    Fragments::new(FragConfig::default(), Secret([1, 2]))
+}
+
+fn nanos_per_packet(kind: &Kind, table: &Table<'_>, fragments: &mut Fragments) -> f64 {
     /// Times through all packets, to make the clock's own cost vanish.
     const PASSES: u32 = 4;
     let policy = Policy::default();
     let start = Instant::now();
     for _ in 0..PASSES {
         for bytes in &kind.packets {
-            black_box(walk(Packet::whole(black_box(bytes)), table, &policy));
+            let packet = Packet::whole(black_box(bytes));
+            black_box(walk_with(packet, table, &policy, fragments, Time(0)));
         }
     }
     let packets = f64::from(PASSES) * kind.packets.len() as f64;
@@ -178,9 +187,11 @@ mod tests {
     #[test]
     fn a_packet_allocates_nothing() {
         let table = HeapTable::new(&Config { targets: 100, ..Config::default() }, 100);
+        let mut fragments = fragments();
         for kind in kinds() {
             let view = table.view();
-            let (nanos, allocated) = allocations::during(|| nanos_per_packet(&kind, &view));
+            let (nanos, allocated) =
+                allocations::during(|| nanos_per_packet(&kind, &view, &mut fragments));
             assert!(nanos > 0.0);
             assert_eq!(allocated.count, 0, "{}", kind.name);
         }

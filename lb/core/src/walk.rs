@@ -103,7 +103,7 @@ pub struct Walked {
 }
 
 /// Decides about a packet. Fragments follow the first of their datagram, in whatever order they come.
-#[inline]
+#[inline(always)]
 pub fn walk_with(
     packet: Packet<'_>,
     table: &Table<'_>,
@@ -111,11 +111,40 @@ pub fn walk_with(
     fragments: &mut Fragments,
     now: Time,
 ) -> Walked {
-    let walked = walk(packet, table, policy);
-    match walked.class {
-        Class::Fragment => Walked { decision: follow(packet, walked, fragments, now), ..walked },
-        _ => walked,
+    match keyed_unless_fragment(packet, table.config(), &Hashed(table.config().seed)) {
+        (Class::Fragment, _) => {
+            let walked = walk_fragment(packet, table, policy);
+            Walked { decision: follow(packet, walked, fragments, now), ..walked }
+        }
+        (class, hash) => Walked { class, decision: decide(hash, table, policy) },
     }
+}
+
+/// Decides about a packet by itself. Of fragments only the first can be decided so.
+#[inline(always)]
+pub fn walk(packet: Packet<'_>, table: &Table<'_>, policy: &Policy) -> Walked {
+    match keyed_unless_fragment(packet, table.config(), &Hashed(table.config().seed)) {
+        (Class::Fragment, _) => walk_fragment(packet, table, policy),
+        (class, hash) => Walked { class, decision: decide(hash, table, policy) },
+    }
+}
+
+#[inline(always)]
+fn decide(hash: Result<Hash, Reason>, table: &Table<'_>, policy: &Policy) -> Decision {
+    match hash {
+        Err(reason) => Decision::Drop(reason),
+        Ok(hash) => match table.mark(hash.slot(table.config().slots)).or(policy.no_targets_mark) {
+            Some(mark) => Decision::Mark(mark),
+            None => Decision::Drop(Reason::NoTarget),
+        },
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn walk_fragment(packet: Packet<'_>, table: &Table<'_>, policy: &Policy) -> Walked {
+    let (class, hash) = fragment_keyed(packet, table.config(), &Hashed(table.config().seed));
+    Walked { class, decision: decide(hash, table, policy) }
 }
 
 /// What happens to a fragment after [`walk`] decided about it by itself: the first is remembered, and a
@@ -141,24 +170,12 @@ pub fn follow(
     walked.decision
 }
 
-/// Decides about a packet by itself. Of fragments only the first can be decided so.
-#[inline]
-pub fn walk(packet: Packet<'_>, table: &Table<'_>, policy: &Policy) -> Walked {
-    let config = table.config();
-    let (class, hash) = keyed_as(packet, config, &Hashed(config.seed));
-    let decision = match hash {
-        Err(reason) => Decision::Drop(reason),
-        Ok(hash) => match table.mark(hash.slot(config.slots)).or(policy.no_targets_mark) {
-            Some(mark) => Decision::Mark(mark),
-            None => Decision::Drop(Reason::NoTarget),
-        },
-    };
-    Walked { class, decision }
-}
-
 /// The class of a packet, and its key or the reason why it has none.
 pub fn keyed(packet: Packet<'_>, config: &Config) -> (Class, Result<Key, Reason>) {
-    keyed_as(packet, config, &Itself)
+    match keyed_unless_fragment(packet, config, &Itself) {
+        (Class::Fragment, _) => fragment_keyed(packet, config, &Itself),
+        keyed => keyed,
+    }
 }
 
 /// What is wanted of a key. Where a key is made its kind is known, so a hash made there needs no way
@@ -187,8 +204,10 @@ impl Wanted for Hashed {
     }
 }
 
+/// The class of a packet with its key, and of a fragment the class alone: what is done about it would
+/// cost the packets that are many.
 #[inline(always)]
-fn keyed_as<W: Wanted>(
+fn keyed_unless_fragment<W: Wanted>(
     packet: Packet<'_>,
     config: &Config,
     wanted: &W,
@@ -198,7 +217,7 @@ fn keyed_as<W: Wanted>(
         Err(error) => return (Class::Unreadable, Err(error.into())),
     };
     if ip.fragment.is_some() {
-        return fragment_keyed(packet, config, wanted);
+        return (Class::Fragment, Err(Reason::EarlyFragment));
     }
     if icmp_version(&ip).is_some() {
         return icmp_keyed(packet, config, wanted);
@@ -245,8 +264,6 @@ fn icmp_version(ip: &ip::Ip<'_>) -> Option<icmp::Version> {
 }
 
 /// The key of a fragment: the first has that of a whole packet, a later one has no ports.
-#[cold]
-#[inline(never)]
 fn fragment_keyed<W: Wanted>(
     packet: Packet<'_>,
     config: &Config,
