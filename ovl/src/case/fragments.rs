@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use serde_json::json;
 
 use super::verbs::ping;
 use super::{Case, LIMIT, STANDARD, check};
@@ -29,7 +30,27 @@ pub const CASES: &[Case] = &[
         about: "fragments that come last first are held, and meet the server of their datagram",
         layout: LAYOUT,
         limit: LIMIT,
-        run: reversed_fragments_are_held,
+        run: |lab| {
+            start(lab, &["--tun", TUN])?;
+            reversed_fragments_are_held(lab)
+        },
+    },
+    Case {
+        name: "reversed-as-user",
+        about: "so they are when lb has become another user",
+        layout: LAYOUT,
+        limit: LIMIT,
+        run: |lab| {
+            start(lab, &["--tun", TUN, "--user", "nobody"])?;
+            reversed_fragments_are_held(lab)
+        },
+    },
+    Case {
+        name: "fragments-restart",
+        about: "a new lb takes over from one that was killed while it held fragments",
+        layout: LAYOUT,
+        limit: LIMIT,
+        run: held_when_killed,
     },
     Case {
         name: "reversed-without-tun",
@@ -40,6 +61,9 @@ pub const CASES: &[Case] = &[
     },
 ];
 
+/// The kernel spreads over them by addresses, so that the fragments of a datagram stay together.
+const QUEUES: &str = "4:7";
+const TUN: &str = "frag0";
 const PING_SOURCES: u16 = 10;
 const FLOWS: u16 = 40;
 const PARTS: u16 = 5;
@@ -47,12 +71,12 @@ const PARTS: u16 = 5;
 fn large_pings(lab: &mut Lab) -> Result<()> {
     lab.table(&["init"])?;
     lab.activate_all()?;
-    for (number, target) in [("2", ["--queue-num", "2"]), ("4:7", ["--queue-balance", "4:7"])] {
+    for (number, target) in [(QUEUE, "--queue-num"), (QUEUES, "--queue-balance")] {
         for family in FAMILIES {
             let flush = [family.iptables(), "-t", "mangle", "-F", "PREROUTING"];
             lab.cluster.router()?.run(&flush)?.success()?;
         }
-        lab.queue(&target)?;
+        lab.queue(&[target, number])?;
         lab.start_lb(&["--queue", number])?;
         for family in FAMILIES {
             for index in 1..=PING_SOURCES {
@@ -77,10 +101,23 @@ fn large_pings(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
+fn held_when_killed(lab: &mut Lab) -> Result<()> {
+    start(lab, &["--tun", TUN])?;
+    let later = numbered().flat_map(|(id, flow)| [fragment(&flow, id, 1), fragment(&flow, id, 2)]);
+    lab.send_packets(later)?;
+    wait::until("fragments to be held", PATIENCE, || {
+        Ok((lab.table_json("stats")?["sum"]["held_now"] == json!(2 * flows().len())).then_some(()))
+    })?;
+    let lb = lab.lb_mut()?;
+    lb.signal("KILL")?;
+    lb.wait(PATIENCE)?;
+    lab.start_lb(&["--queue", QUEUES, "--tun", TUN])?;
+    reversed_fragments_are_held(lab)
+}
+
 fn reversed_fragments_are_held(lab: &mut Lab) -> Result<()> {
     let early = u64::from(PARTS - 1) * flows().len() as u64;
     let whole = u64::from(PARTS) * flows().len() as u64;
-    start(lab, &["--tun", "frag0"])?;
     let expected = expected_datagrams(lab)?;
     send_reversed(lab)?;
     // Those that were held come in twice.
@@ -126,22 +163,24 @@ fn reversed_fragments_are_dropped(lab: &mut Lab) -> Result<()> {
 }
 
 fn start(lab: &mut Lab, options: &[&str]) -> Result<()> {
-    lab.queue(&["--queue-num", QUEUE])?;
+    lab.queue(&["--queue-balance", QUEUES])?;
     lab.table(&["init"])?;
     lab.activate_all()?;
-    lab.start_lb(&[&["--queue", QUEUE], options].concat())
+    lab.start_lb(&[&["--queue", QUEUES], options].concat())
 }
 
 fn flows() -> Vec<Flow> {
     FAMILIES.iter().flat_map(|family| flow::list(*family, Transport::Udp, FLOWS)).collect()
 }
 
+/// Each with the identification of its datagram.
+fn numbered() -> impl Iterator<Item = (u16, Flow)> {
+    (1..).zip(flows())
+}
+
 fn send_reversed(lab: &Lab) -> Result<()> {
-    let flows = flows();
-    let packets = (1..)
-        .zip(&flows)
-        .flat_map(|(id, flow)| (0..PARTS).rev().map(move |part| fragment(flow, id, part)));
-    lab.send_packets(packets)
+    let parts = |(id, flow)| (0..PARTS).rev().map(move |part| fragment(&flow, id, part));
+    lab.send_packets(numbered().flat_map(parts))
 }
 
 /// One of the fragments of a datagram with the ports of a flow.

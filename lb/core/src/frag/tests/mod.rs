@@ -11,6 +11,7 @@ use crate::target::{Targets, Weight};
 use crate::walk::{Policy, Walked, walk, walk_with};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64};
+use core::time::Duration;
 
 const SECRET: Secret = Secret([0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210]);
 

@@ -216,10 +216,17 @@ fn whole_packets_leave_no_trace() {
     assert_eq!(*router.fragments.counts(), FragCounts::default());
 }
 
+/// As docs/fragments.md tells it.
 #[test]
-fn the_memory_that_is_told_is_that_of_the_arrays() {
-    let per_entry = FragConfig { held: 0, ..SMALL }.memory() / 16;
-    assert!((100..300).contains(&per_entry), "{per_entry}");
-    let per_copy = (SMALL.memory() - 16 * per_entry) / 8;
-    assert!((100 + 50..100 + 150).contains(&per_copy), "{per_copy}");
+fn the_memory_of_some_options() {
+    for (entries, held, held_bytes, kilobytes) in [
+        (16_384, 0, 512, 2425),
+        (4096, 256, 1500, 1008),
+        (16_384, 1024, 1500, 4030),
+        (65_536, 4096, 1500, 16_122),
+        (16_384, 1024, 9000, 11_710),
+    ] {
+        let config = FragConfig { entries, held, held_bytes, ..SMALL };
+        assert_eq!((config.memory() + 500) / 1000, kilobytes, "{config:?}");
+    }
 }
