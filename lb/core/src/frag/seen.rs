@@ -22,7 +22,7 @@ pub(super) struct Seen {
     /// Start and end of each run, in ascending order, none touching the next.
     runs: [(u16, u16); RUNS],
     count: u8,
-    /// Where the datagram ends, once its last part has passed.
+    /// Where the datagram ends, once its last part has passed; the furthest if there are several ends.
     end: Option<u16>,
     given_up: bool,
 }
@@ -51,10 +51,7 @@ impl Seen {
         let end = u16::try_from((start as usize).checked_add(len)?).ok()?;
         let start = u16::try_from(start).ok()?;
         if !more {
-            match self.end {
-                Some(other) if other != end => return None,
-                _ => self.end = Some(end),
-            }
+            self.end = self.end.max(Some(end));
         }
         if start == end { Some(()) } else { self.add_run(start, end) }
     }
@@ -145,10 +142,17 @@ mod tests {
     }
 
     #[test]
-    fn two_ends_bytes_beyond_the_end_and_odd_lengths_are_never_complete() {
-        assert!(!after(&[FIRST, MIDDLE, part(24, 8, false), LAST]).is_complete());
+    fn bytes_beyond_the_end_and_odd_lengths_are_never_complete() {
         assert!(!after(&[FIRST, MIDDLE, part(24, 8, true), LAST]).is_complete());
         assert!(!after(&[FIRST, part(16, 9, true), part(24, 3, false)]).is_complete());
+    }
+
+    #[test]
+    fn of_several_ends_the_furthest_counts() {
+        let further = part(32, 5, false);
+        assert!(!after(&[FIRST, further, MIDDLE, LAST]).is_complete());
+        assert!(after(&[FIRST, further, MIDDLE, LAST, part(24, 8, true)]).is_complete());
+        assert!(!after(&[FIRST, part(64, 0, false), MIDDLE, LAST]).is_complete());
     }
 
     #[test]
@@ -190,7 +194,7 @@ mod tests {
                 let from = part.start as usize;
                 bytes[from..from + part.len].iter_mut().for_each(|byte| *byte = true);
                 if !part.more {
-                    end = Some(from + part.len);
+                    end = end.max(Some(from + part.len));
                 }
                 if seen.is_complete() {
                     let end = end.unwrap();
