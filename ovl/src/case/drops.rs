@@ -2,31 +2,30 @@
 
 use anyhow::Result;
 
-use super::{Case, LIMIT, STANDARD, check};
+use super::{Case, PLAIN, check};
 use crate::address::FAMILIES;
-use crate::cluster::Layout;
 use crate::flow;
-use crate::lab::{Lab, PATIENCE};
+use crate::lab::{Lab, PATIENCE, Shape};
 use crate::packet::cut_packet;
 use crate::wait;
 
 /// Packets must reach the queue with the sizes that they were sent with.
-const LAYOUT: Layout = Layout { offload: false, ..STANDARD };
+const SHAPE: Shape = Shape { offload: false, ..Shape::STANDARD };
 
 pub const CASES: &[Case] = &[
     Case {
         name: "fragments",
         about: "fragments are dropped and counted as such",
-        layout: LAYOUT,
-        limit: LIMIT,
+        shape: SHAPE,
         run: fragments_are_counted,
+        ..PLAIN
     },
     Case {
         name: "cut-packets",
         about: "packets that end within the ports are dropped and counted",
-        layout: LAYOUT,
-        limit: LIMIT,
+        shape: SHAPE,
         run: cut_packets_are_counted,
+        ..PLAIN
     },
 ];
 
