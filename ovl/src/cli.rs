@@ -108,15 +108,8 @@ pub struct StartArgs {
     /// A topology of `ovl topology list`, or a file with one
     #[arg(long, value_name = "NAME|FILE", default_value = topology::DEFAULT)]
     pub topology: String,
-    /// How many cluster nodes [default: as the topology says]
-    #[arg(long, value_name = "N")]
-    pub nodes: Option<u8>,
-    /// How many routers [default: as the topology says]
-    #[arg(long, value_name = "N")]
-    pub routers: Option<u8>,
-    /// How many testers [default: as the topology says]
-    #[arg(long, value_name = "N")]
-    pub testers: Option<u8>,
+    #[command(flatten)]
+    pub size: SizeArgs,
     /// A variable for overlays and start-up scripts; may be repeated
     #[arg(long = "set", value_name = "VAR=VALUE", value_parser = parse_variable)]
     pub variables: Vec<(String, String)>,
@@ -279,19 +272,33 @@ pub enum OverlayVerb {
     List,
 }
 
+/// How large a cluster is to be.
+#[derive(clap::Args)]
+pub struct SizeArgs {
+    /// How many cluster nodes [default: as the topology says]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=200))]
+    nodes: Option<u8>,
+    /// How many routers [default: as the topology says]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(..=20))]
+    routers: Option<u8>,
+    /// How many testers [default: as the topology says]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(..=20))]
+    testers: Option<u8>,
+}
+
+impl From<&SizeArgs> for topology::plan::Size {
+    fn from(args: &SizeArgs) -> Self {
+        let SizeArgs { nodes, routers, testers } = *args;
+        topology::plan::Size { nodes, routers, testers }
+    }
+}
+
 #[derive(clap::Args)]
 pub struct TopologyShowArgs {
     /// The topology's name, or the path of its file
     pub name: String,
-    /// Number of cluster nodes [default: the topology's]
-    #[arg(long, value_name = "N")]
-    pub nodes: Option<u8>,
-    /// Number of routers [default: the topology's]
-    #[arg(long, value_name = "N")]
-    pub routers: Option<u8>,
-    /// Number of testers [default: the topology's]
-    #[arg(long, value_name = "N")]
-    pub testers: Option<u8>,
+    #[command(flatten)]
+    pub size: SizeArgs,
     /// Numbers of further nodes
     #[arg(long, value_name = "NODE", value_delimiter = ',')]
     pub extra: Vec<u8>,

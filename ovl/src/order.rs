@@ -32,7 +32,7 @@ impl Order {
     pub fn new(args: &StartArgs) -> Result<Self> {
         Ok(Self {
             topology: absolute(&args.topology)?,
-            size: Size { nodes: args.nodes, routers: args.routers, testers: args.testers },
+            size: (&args.size).into(),
             variables: args.variables.iter().cloned().collect(),
             overlays: match args.bare {
                 true => args.overlays.clone(),

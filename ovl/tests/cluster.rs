@@ -468,7 +468,7 @@ fn bad_input_is_one_clear_line() {
         ("start --topology ./broken.topo", "ovl: "),
         ("start no-such", "ovl: find overlay \"no-such\": "),
         ("start ./no-tar", "ovl: lay overlay no-tar: run its tar: exit status: 4: no compiler"),
-        ("start --nodes 201", "ovl: "),
+        ("start --topology multihop --routers 2", "ovl: topology multihop: 2 routers: "),
         ("start --bin-dir no-such", "ovl: open folder no-such: "),
         ("run 1 true", "ovl: find cluster default: it is not running"),
         ("shell 1", "ovl: find cluster default: it is not running"),
@@ -481,7 +481,14 @@ fn bad_input_is_one_clear_line() {
         assert!(error.starts_with(start), "{line}: {error}");
         bench.assert_nothing_left();
     }
-    for line in ["start --set x", "start --cluster ../x", "run 241 true", "run 1", "scale up 1"] {
+    for line in [
+        "start --nodes 201",
+        "start --set x",
+        "start --cluster ../x",
+        "run 241 true",
+        "run 1",
+        "scale up 1",
+    ] {
         assert_eq!(bench.ill(line).0, 2, "{line}");
     }
 }

@@ -28,7 +28,7 @@ pub fn list() {
 
 pub fn show(args: &TopologyShowArgs) -> Result<()> {
     let topology = Topology::find(&args.name)?;
-    let size = Size { nodes: args.nodes, routers: args.routers, testers: args.testers };
+    let size = Size::from(&args.size);
     let variables = variables(&args.variables)?;
     let extra: Vec<NodeId> = args.extra.iter().map(|extra| node(*extra)).collect::<Result<_>>()?;
     let plan = topology.plan(&size, &extra, &variables)?;
