@@ -1,0 +1,314 @@
+//! Keeps what is in nftables equal to what the settings and the table say, in a thread beside the workers.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use lb_core::counters::{Counter, Counts};
+use lb_core::fast;
+use lb_core::table::{Config, Generation, Snapshot, TableError};
+use lb_core::walk::Policy;
+use tracing::{debug, info, warn};
+
+use crate::current::Current;
+use crate::installed::{Changes, InstallError, Installed, Look, NOTHING};
+use crate::rules::{FAST, QUEUED, QueueBy, Ruleset, Wanted};
+
+/// How often it is looked whether somebody else changed nftables: one short request.
+const TICK: Duration = Duration::from_millis(100);
+/// How often the kernel's counters are read, and what failed is tried again.
+const SECOND: Duration = Duration::from_secs(1);
+/// How often the whole map is compared with the table, at most …
+const CHECK: Duration = Duration::from_secs(60);
+/// … and it may take this part of the time.
+const CHECK_SHARE: u32 = 200;
+/// Slots beyond which the map would need more memory (290 bytes a slot) than it is worth.
+const MOST_SLOTS: u32 = 1 << 21;
+
+/// What the kernel does for a running `lb`, and what was done about it.
+#[derive(Debug, Default)]
+pub struct Mirrored {
+    fast_packets: AtomicU64,
+    fast_bytes: AtomicU64,
+    queued_packets: AtomicU64,
+    queued_bytes: AtomicU64,
+    map_changes: AtomicU64,
+    map_slots: AtomicU64,
+    map_repairs: AtomicU64,
+    rules_mended: AtomicU64,
+}
+
+impl Mirrored {
+    /// Puts the numbers among the counters.
+    pub fn add_to(&self, counts: &mut Counts) {
+        counts.set(Counter::FastPackets, self.fast_packets.load(Relaxed));
+        counts.set(Counter::FastBytes, self.fast_bytes.load(Relaxed));
+        counts.set(Counter::QueuedPackets, self.queued_packets.load(Relaxed));
+        counts.set(Counter::QueuedBytes, self.queued_bytes.load(Relaxed));
+        counts.set(Counter::MapChanges, self.map_changes.load(Relaxed));
+        counts.set(Counter::MapSlots, self.map_slots.load(Relaxed));
+        counts.set(Counter::MapRepairs, self.map_repairs.load(Relaxed));
+        counts.set(Counter::RulesMended, self.rules_mended.load(Relaxed));
+    }
+}
+
+/// Tells the mirror that there may be something new.
+#[derive(Debug, Default)]
+pub struct Wake {
+    called: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Wake {
+    /// Ends the wait.
+    pub fn call(&self) {
+        *self.called.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_one();
+    }
+
+    fn wait(&self, timeout: Duration) {
+        let called = self.called.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(called, timeout, |called| !*called);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
+    }
+}
+
+/// The mirror with all that it knows.
+#[derive(Debug)]
+pub struct Mirror {
+    wanted: Wanted,
+    policy: Policy,
+    installed: Installed,
+    by: QueueBy,
+    /// Whether the fast plane was asked for and the kernel can.
+    fast: bool,
+    /// The table that is in the map: the mapping's number, and the publication.
+    mirrored: Option<(u64, Generation)>,
+    check_at: Instant,
+    /// Whether something failed, so that nothing may be believed.
+    in_doubt: bool,
+    try_at: Instant,
+    count_at: Instant,
+    complaint: String,
+}
+
+impl Mirror {
+    /// Installs the rules, or takes over those of the `lb` before.
+    pub fn install(
+        installed: Installed,
+        wanted: Wanted,
+        fast: bool,
+        policy: Policy,
+        current: &Current,
+    ) -> anyhow::Result<Self> {
+        let now = Instant::now();
+        let mut mirror = Mirror {
+            wanted,
+            policy,
+            installed,
+            by: QueueBy::Expression,
+            fast,
+            mirrored: None,
+            check_at: now + CHECK,
+            in_doubt: false,
+            try_at: now,
+            count_at: now,
+            complaint: String::new(),
+        };
+        let changes = mirror.put_all(current, Look::All)?;
+        info!("{}", mirror.described(&changes));
+        Ok(mirror)
+    }
+
+    /// Follows the table until it is asked to stop.
+    pub fn run(&mut self, current: &Current, mirrored: &Mirrored, wake: &Wake, stop: &AtomicBool) {
+        while !stop.load(Relaxed) {
+            wake.wait(TICK);
+            let now = Instant::now();
+            if now < self.try_at {
+                continue;
+            }
+            match self.step(current, mirrored, now) {
+                Ok(()) => self.complaint.clear(),
+                Err(error) => {
+                    self.in_doubt = true;
+                    self.try_at = now + SECOND;
+                    let complaint = format!("{error:#}");
+                    if complaint != self.complaint {
+                        warn!("rules may be out of date: {complaint}; trying again every second");
+                        self.complaint = complaint;
+                    }
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, current: &Current, mirrored: &Mirrored, now: Instant) -> anyhow::Result<()> {
+        if now >= self.count_at {
+            self.count_at = now + SECOND;
+            self.count(mirrored)?;
+        }
+        let disturbed = self.installed.is_disturbed()?;
+        let due = self.fast && now >= self.check_at;
+        if self.in_doubt || disturbed || due {
+            let look = if self.in_doubt || due { Look::All } else { Look::Rules };
+            let before = self.mirrored;
+            let changes = self.put_all(current, look)?;
+            if disturbed && look == Look::Rules {
+                // Whoever changed something may have changed the map too.
+                self.check_at = self.check_at.min(now + SECOND);
+            }
+            self.report(&changes, self.mirrored == before, mirrored);
+            self.in_doubt = false;
+            return Ok(());
+        }
+        if self.fast && self.is_behind(current)? {
+            self.follow(current, mirrored)?;
+            self.check_at = self.check_at.min(Instant::now() + SECOND);
+        }
+        Ok(())
+    }
+
+    fn is_behind(&self, current: &Current) -> anyhow::Result<bool> {
+        let (mapped, epoch) = current.get();
+        let generation = mapped.table()?.generation();
+        Ok(self.mirrored != Some((epoch, generation)))
+    }
+
+    /// Brings the map to the newest state of the table, whatever was in between.
+    fn follow(&mut self, current: &Current, mirrored: &Mirrored) -> anyhow::Result<()> {
+        let (mapped, epoch) = current.get();
+        if self.mirrored.is_none_or(|(mirrored, _)| mirrored != epoch) {
+            let changes = self.put_all(current, Look::Rules)?;
+            info!("{}", self.described(&changes));
+            add(&mirrored.map_changes, 1);
+            add(&mirrored.map_slots, changes.slots);
+            return Ok(());
+        }
+        let start = Instant::now();
+        let snapshot = match mapped.snapshot() {
+            Err(TableError::Busy(_)) => return Ok(()), // There will be another chance, and newer.
+            snapshot => snapshot?,
+        };
+        let changed = self.installed.put_slots(self.elements(&snapshot))?;
+        self.mirrored = Some((epoch, snapshot.generation));
+        add(&mirrored.map_changes, usize::from(changed > 0));
+        add(&mirrored.map_slots, changed);
+        debug!("map: {changed} slots changed in {:.2?}", start.elapsed());
+        Ok(())
+    }
+
+    /// Puts everything into force, by the means that this kernel has.
+    fn put_all(&mut self, current: &Current, look: Look) -> anyhow::Result<Changes> {
+        let (mapped, epoch) = current.get();
+        loop {
+            let start = Instant::now();
+            let snapshot = if self.fast { Some(mapped.snapshot()?) } else { None };
+            let snapshot = snapshot.filter(|snapshot| self.takes(&snapshot.config));
+            let config = snapshot.as_ref().map(|snapshot| &snapshot.config);
+            let ruleset = Ruleset::new(&self.wanted, self.by, config);
+            let slots = snapshot.as_ref().map(|snapshot| self.elements(snapshot));
+            match self.installed.put(&ruleset, slots.unwrap_or_default(), look) {
+                Ok(changes) => {
+                    self.mirrored = snapshot.map(|snapshot| (epoch, snapshot.generation));
+                    if look == Look::All {
+                        self.check_at =
+                            Instant::now() + CHECK.max(start.elapsed().saturating_mul(CHECK_SHARE));
+                    }
+                    return Ok(changes);
+                }
+                Err(error) => self.do_without(error)?,
+            }
+        }
+    }
+
+    /// Gives up what the kernel does not have, if there is another way.
+    fn do_without(&mut self, error: InstallError) -> anyhow::Result<()> {
+        let InstallError::Nft { cause, .. } = &error else { return Err(error.into()) };
+        match cause.expression() {
+            Some("queue") if self.by == QueueBy::Expression => {
+                debug!("{cause}: trying the target NFQUEUE");
+                self.by = QueueBy::Target;
+                Ok(())
+            }
+            Some("hash" | "lookup" | "payload" | "bitwise" | "objref") if self.fast => {
+                warn!("no fast plane, the queue does all the work: this kernel refuses: {cause}");
+                self.fast = false;
+                Ok(())
+            }
+            _ => Err(error.into()),
+        }
+    }
+
+    fn takes(&mut self, config: &Config) -> bool {
+        let takes = config.slots <= MOST_SLOTS;
+        if !takes {
+            let slots = config.slots;
+            warn!(
+                "no fast plane, the queue does all the work: {slots} slots, more than {MOST_SLOTS}"
+            );
+            self.fast = false;
+        }
+        takes
+    }
+
+    fn elements(&self, snapshot: &Snapshot) -> Vec<u32> {
+        let element = |word: &u32| fast::element(*word, &self.policy, self.wanted.mark_mask);
+        snapshot.slots.iter().map(|word| element(word).unwrap_or(NOTHING)).collect()
+    }
+
+    /// Says and counts what was not as it should have been.
+    fn report(&self, changes: &Changes, same_table: bool, mirrored: &Mirrored) {
+        let table = self.installed.table();
+        if changes.made || changes.rules {
+            add(&mirrored.rules_mended, 1);
+            warn!("somebody else changed the rules of table inet {table}: mended");
+        } else if changes.slots > 0 && same_table {
+            add(&mirrored.map_repairs, changes.slots);
+            let slots = changes.slots;
+            warn!(
+                "{slots} slots of the map in table inet {table} were not as they should be: mended"
+            );
+        } else if changes.slots > 0 {
+            add(&mirrored.map_changes, 1);
+            add(&mirrored.map_slots, changes.slots);
+        }
+    }
+
+    fn count(&mut self, mirrored: &Mirrored) -> Result<(), InstallError> {
+        for counter in self.installed.counters()? {
+            let (packets, bytes) = match counter.name.as_str() {
+                FAST => (&mirrored.fast_packets, &mirrored.fast_bytes),
+                QUEUED => (&mirrored.queued_packets, &mirrored.queued_bytes),
+                _ => continue,
+            };
+            packets.store(counter.packets, Relaxed);
+            bytes.store(counter.bytes, Relaxed);
+        }
+        Ok(())
+    }
+
+    fn described(&self, changes: &Changes) -> String {
+        let what = match changes {
+            Changes { made: true, .. } => "made",
+            Changes { rules: true, .. } => "changed",
+            Changes { slots: 0, .. } => "taken over",
+            _ => "taken over, the map brought up to date",
+        };
+        let plane = match &self.mirrored {
+            Some(_) => "fast plane",
+            None => "slow plane",
+        };
+        let by = match self.by {
+            QueueBy::Expression => "queue",
+            QueueBy::Target => "target NFQUEUE",
+        };
+        format!("rules: table inet {} {what}, {plane}, {by}", self.installed.table())
+    }
+}
+
+fn add(counter: &AtomicU64, number: usize) {
+    counter.fetch_add(u64::try_from(number).unwrap_or(u64::MAX), Relaxed);
+}
