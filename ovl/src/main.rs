@@ -17,6 +17,7 @@ mod net;
 mod node;
 mod packet;
 mod process;
+mod random;
 mod sender;
 mod shell;
 mod stats;
