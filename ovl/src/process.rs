@@ -11,8 +11,10 @@ use crate::wait;
 
 /// Starts a program, tells its number, waits for it and ends as it did. The shell stays in between
 /// because nsenter, when its child is stopped, stops too and has to be woken. What the shell itself
-/// has to say (that a signal killed its child) is of no interest.
+/// has to say (that a signal killed its child) is of no interest. The log of a run before is emptied before
+/// the number tells that there is a new one.
 const KEEP: &str = r#"
+: >"/run/$0.log"
 "$@" >"/run/$0.log" 2>&1 &
 echo $! >"/run/$0.pid"
 exec 2>/dev/null

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::table::marks_follow_table;
 use super::verbs::{connect_all_kinds, trace_flows, trace_packets};
 use super::{Case, LIMIT, STANDARD, check, is_soak};
-use crate::address::{FAMILIES, Family};
+use crate::address::{CLUSTER_NET, FAMILIES, Family, NodeId};
 use crate::cluster::Layout;
 use crate::flow::{self, Flow, Transport};
 use crate::lab::{Lab, PATIENCE, QUEUE};
@@ -139,8 +139,12 @@ const FOREIGN: &str = "table inet foreign {
     chain early { type filter hook prerouting priority -500; ip saddr 192.0.2.9 drop; }
     chain late { type filter hook prerouting priority 10; }
 }
-table ip markway { chain own { } }
-table inet markway-others { chain own { } }
+table ip markway {
+    chain own { ip saddr 192.0.2.8 drop; }
+}
+table inet markway-others {
+    chain own { ip saddr 192.0.2.7 drop; }
+}
 ";
 
 fn install(router: &Node, rules: &str) -> Result<()> {
@@ -211,8 +215,7 @@ fn rules_come_and_go(lab: &mut Lab) -> Result<()> {
     let after = foreign_rules(lab.cluster.router()?)?;
     check(after == before, before, after)?;
 
-    let taken = "table inet markway-markway { chain own { } }";
-    install(lab.cluster.router()?, taken)?;
+    lab.cluster.router()?.script("nft add table inet markway-markway")?;
     for words in [&["lb", "--down"][..], &[&["lb"], &VIPS[..]].concat()] {
         let ran = lab.cluster.router()?.run(words)?;
         let told = ran.stderr().contains("was not made by lb");
@@ -230,6 +233,12 @@ fn end(lab: &mut Lab) -> Result<()> {
 
 fn the_router_is_served_too(lab: &mut Lab) -> Result<()> {
     lab.start_servers()?;
+    for family in FAMILIES {
+        // Any route does: the mark chooses another one.
+        let (ip, vip) = (family.ip(), family.vip());
+        let server = family.address(CLUSTER_NET, NodeId::VM_003);
+        lab.cluster.router()?.script(&format!("{ip} route add {vip} via {server}"))?;
+    }
     for plane in ["slow", "fast"] {
         lab.table(&["init", "--force"])?;
         lab.activate_all()?;
@@ -365,9 +374,14 @@ fn pcap(packets: &[Vec<u8>]) -> Vec<u8> {
 fn the_rest_goes_to_the_queue(lab: &mut Lab) -> Result<()> {
     start(lab, &["--sctp-encap", "9899"], &["--fast", "--mark-mask", "0xff"])?;
     // For one half of the sources somebody else has marked the packets before.
-    let theirs = "table inet theirs { chain mark { type filter hook prerouting priority -460;
-        ip daddr 10.0.0.0 ip saddr 20.0.128.0/17 meta mark set 0x1200
-        ip6 daddr 1000:: ip6 saddr 1000::1:20.0.128.0/113 meta mark set 0x1200 } }";
+    let theirs = "table inet theirs {
+        chain others {
+            type filter hook prerouting priority -460;
+            ip daddr 10.0.0.0 ip saddr 20.0.128.0/17 meta mark set 0x1200
+            ip6 daddr 1000:: ip6 saddr 1000::1:1400:8000/113 meta mark set 0x1200
+        }
+    }
+    ";
     let router = lab.cluster.router()?;
     install(router, theirs)?;
     for family in FAMILIES {
@@ -481,15 +495,17 @@ fn the_map_follows(lab: &mut Lab) -> Result<()> {
 
 /// Counts what leaves the router for the virtual addresses, by mark.
 const COUNT_MARKS: &str = "table inet marks {
-    counter valid { }
-    counter other { }
-    chain count { type filter hook postrouting priority 0;
+    counter valid { packets 0 bytes 0; }
+    counter other { packets 0 bytes 0; }
+    chain count {
+        type filter hook postrouting priority 0;
         ip daddr 10.0.0.0 meta mark 1-4 counter name valid return
         ip6 daddr 1000:: meta mark 1-4 counter name valid return
         ip daddr 10.0.0.0 counter name other
         ip6 daddr 1000:: counter name other
     }
-}";
+}
+";
 
 fn counted(lab: &Lab, name: &str) -> Result<u64> {
     let words = ["nft", "-j", "list", "counter", "inet", "marks", name];
@@ -657,12 +673,21 @@ fn two_instances_do_not_meet(lab: &mut Lab) -> Result<()> {
 fn conntrack_does_no_harm(lab: &mut Lab) -> Result<()> {
     lab.start_servers()?;
     let nat = "table inet nat {
-        chain forward { type filter hook forward priority 0;
+        chain forward {
+            type filter hook forward priority 0;
             ct state established,related accept
-            ct state new counter accept }
-        chain out { type nat hook postrouting priority 100; oifname \"eth7\" masquerade }
-        chain in { type nat hook prerouting priority -100; tcp dport 9999 dnat ip to 192.168.1.1 }
-    }";
+            ct state new counter accept
+        }
+        chain out {
+            type nat hook postrouting priority 100;
+            oifname \"eth7\" masquerade
+        }
+        chain in {
+            type nat hook prerouting priority -100;
+            tcp dport 9999 dnat ip to 192.168.1.1
+        }
+    }
+    ";
     install(lab.cluster.router()?, nat)?;
     let before = foreign_rules(lab.cluster.router()?)?;
     for options in [&["--fast"][..], &["--fast", "--notrack"], &["--notrack"]] {
