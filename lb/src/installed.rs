@@ -60,15 +60,6 @@ pub struct Changes {
     pub slots: usize,
 }
 
-/// How far to look before something is put into force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// At chains and rules; the map is believed to be as we left it.
-    Rules,
-    /// At every element of the map too.
-    All,
-}
-
 impl Installed {
     /// Opens nftables; nothing is changed.
     pub fn open(instance: &Name) -> Result<Self, InstallError> {
@@ -91,13 +82,8 @@ impl Installed {
 
     /// Puts these rules into force, and these marks of slots. What is there already stays, what differs
     /// is replaced, all in one transaction.
-    pub fn put(
-        &mut self,
-        ruleset: &Ruleset,
-        slots: Vec<u32>,
-        look: Look,
-    ) -> Result<Changes, InstallError> {
-        let put = self.try_put(ruleset, &slots, look);
+    pub fn put(&mut self, ruleset: &Ruleset, slots: Vec<u32>) -> Result<Changes, InstallError> {
+        let put = self.try_put(ruleset, &slots);
         let changes = match put {
             Err(PutError::Foreign) => return Err(InstallError::Foreign(self.table.clone())),
             Err(PutError::Nft(cause)) => self.named(Err(cause))?,
@@ -108,12 +94,7 @@ impl Installed {
         Ok(changes)
     }
 
-    fn try_put(
-        &mut self,
-        ruleset: &Ruleset,
-        slots: &[u32],
-        look: Look,
-    ) -> Result<Changes, PutError> {
+    fn try_put(&mut self, ruleset: &Ruleset, slots: &[u32]) -> Result<Changes, PutError> {
         let generation = self.nft.generation()?;
         let mut found = Found::read(&mut self.nft, &self.table)?;
         if found.table.as_ref().is_some_and(|table| !is_ours(table)) {
@@ -142,12 +123,12 @@ impl Installed {
                 changes.map = true;
                 transaction.add_map(&map.name, map.size);
                 Vec::new()
-            } else if look == Look::All || self.ruleset.map.as_ref() != Some(map) {
-                in_order(&self.nft.elements(&self.table, &map.name)?, slots.len())
-            } else {
+            } else if self.ruleset.map.as_ref() == Some(map) {
                 self.slots.clone()
+            } else {
+                in_order(&self.nft.elements(&self.table, &map.name, 0, map.size)?, 0, map.size)
             };
-            changes.slots = replace(&mut transaction, map, &before, slots);
+            changes.slots = replace(&mut transaction, map, 0, &before, slots);
         }
         if found.rules != rules_of(ruleset) || found.chains.len() != ruleset.chains.len() {
             changes.rules = true;
@@ -166,11 +147,34 @@ impl Installed {
     pub fn put_slots(&mut self, slots: Vec<u32>) -> Result<usize, InstallError> {
         let Some(map) = &self.ruleset.map else { return Ok(0) };
         let mut transaction = Transaction::new(&self.table);
-        let changed = replace(&mut transaction, map, &self.slots, &slots);
+        let changed = replace(&mut transaction, map, 0, &self.slots, &slots);
         let committed = self.commit(transaction, self.generation);
         self.named(committed)?;
         self.slots = slots;
         Ok(changed)
+    }
+
+    /// Believes nothing any more: the next [`Installed::put`] reads the whole map.
+    pub fn forget(&mut self) {
+        self.ruleset = Ruleset { chains: Vec::new(), map: None };
+        self.slots = Vec::new();
+    }
+
+    /// Compares the map with what it should have for `many` slots from `first` on, and mends it; says how
+    /// many were wrong, and none when there are no such slots.
+    pub fn check(&mut self, first: u32, many: u32) -> Result<Option<usize>, InstallError> {
+        let Some(map) = self.ruleset.map.clone() else { return Ok(None) };
+        let end = map.size.min(first.saturating_add(many));
+        if first >= end {
+            return Ok(None);
+        }
+        let elements = self.nft.elements(&self.table, &map.name, first, end);
+        let found = in_order(&self.named(elements)?, first, end);
+        let wanted = self.slots.get(first as usize..end as usize).unwrap_or_default();
+        let mut transaction = Transaction::new(&self.table);
+        let wrong = replace(&mut transaction, &map, first, &found, wanted);
+        let committed = self.commit(transaction, self.generation);
+        self.named(committed).map(|()| Some(wrong))
     }
 
     /// What the kernel counts.
@@ -202,9 +206,9 @@ impl Installed {
 
     /// The elements of a map by slot.
     pub fn elements(&mut self, map: &MapInfo) -> Result<Vec<u32>, InstallError> {
-        let elements = self.nft.elements(&self.table, &map.name);
-        let size = map.size.unwrap_or(0) as usize;
-        self.named(elements).map(|elements| in_order(&elements, size))
+        let size = map.size.unwrap_or(0);
+        let elements = self.nft.elements(&self.table, &map.name, 0, size);
+        self.named(elements).map(|elements| in_order(&elements, 0, size))
     }
 
     /// After this the generation is one higher, if nobody else changed anything since `generation`.
@@ -318,33 +322,41 @@ fn put_rules(transaction: &mut Transaction, ruleset: &Ruleset, found: &[ChainInf
     }
 }
 
-/// Elements by slot, and behind the last slot whatever has no business there.
-fn in_order(elements: &[(u32, u32)], slots: usize) -> Vec<u32> {
-    let mut marks = vec![NOTHING; slots];
+/// Elements by slot, from the first slot to before the last.
+fn in_order(elements: &[(u32, u32)], first: u32, end: u32) -> Vec<u32> {
+    let mut marks = vec![NOTHING; end.saturating_sub(first) as usize];
     for (slot, mark) in elements {
-        if let Some(place) = marks.get_mut(*slot as usize) {
+        let place = slot.checked_sub(first).and_then(|place| marks.get_mut(place as usize));
+        if let Some(place) = place {
             *place = *mark;
         }
     }
     marks
 }
 
-/// Replaces what differs; says how many slots.
-fn replace(transaction: &mut Transaction, map: &Map, before: &[u32], after: &[u32]) -> usize {
-    let held = |slot: usize| before.get(slot).copied().unwrap_or(NOTHING);
-    let differ: Vec<(u32, u32, u32)> = (0u32..)
-        .zip(after)
-        .map(|(slot, &after)| (slot, held(slot as usize), after))
-        .filter(|(_, before, after)| before != after)
-        .collect();
-    let deleted: Vec<u32> =
-        differ.iter().filter(|(_, before, _)| *before != NOTHING).map(|(slot, ..)| *slot).collect();
-    let added: Vec<(u32, u32)> = differ
-        .iter()
-        .filter(|(.., after)| *after != NOTHING)
-        .map(|(slot, _, after)| (*slot, *after))
-        .collect();
+/// Replaces what differs from slot `first` on; says how many slots.
+fn replace(
+    transaction: &mut Transaction,
+    map: &Map,
+    first: u32,
+    before: &[u32],
+    after: &[u32],
+) -> usize {
+    let before = before.iter().copied().chain(std::iter::repeat(NOTHING));
+    let (mut deleted, mut added, mut differ) = (Vec::new(), Vec::new(), 0);
+    for ((slot, &after), before) in (first..).zip(after).zip(before) {
+        if before == after {
+            continue;
+        }
+        differ += 1;
+        if before != NOTHING {
+            deleted.push(slot);
+        }
+        if after != NOTHING {
+            added.push((slot, after));
+        }
+    }
     transaction.delete_elements(&map.name, &deleted);
     transaction.add_elements(&map.name, &added);
-    differ.len()
+    differ
 }

@@ -13,17 +13,19 @@ use lb_core::walk::Policy;
 use tracing::{debug, info, warn};
 
 use crate::current::Current;
-use crate::installed::{Changes, InstallError, Installed, Look, NOTHING};
+use crate::installed::{Changes, InstallError, Installed, NOTHING};
 use crate::rules::{FAST, QUEUED, QueueBy, Ruleset, Wanted};
 
 /// How often it is looked whether somebody else changed nftables: one short request.
 const TICK: Duration = Duration::from_millis(100);
 /// How often the kernel's counters are read, and what failed is tried again.
 const SECOND: Duration = Duration::from_secs(1);
-/// How often the whole map is compared with the table, at most …
+/// How often the whole map is compared with the table, a part after the other.
 const CHECK: Duration = Duration::from_secs(60);
-/// … and it may take this part of the time.
-const CHECK_SHARE: u32 = 200;
+/// Slots of a part: they take about two milliseconds, for which a change has to wait.
+const PART: u32 = 1000;
+/// How long there is nothing to do between two parts.
+const BETWEEN_PARTS: Duration = Duration::from_millis(10);
 /// Slots beyond which the map would need more memory (290 bytes a slot) than it is worth.
 const MOST_SLOTS: u32 = 1 << 21;
 
@@ -87,6 +89,8 @@ pub struct Mirror {
     /// The table that is in the map: the mapping's number, and the publication.
     mirrored: Option<(u64, Generation)>,
     check_at: Instant,
+    /// The slot from which on the check under way goes on.
+    checking: Option<u32>,
     /// Whether something failed, so that nothing may be believed.
     in_doubt: bool,
     try_at: Instant,
@@ -112,12 +116,13 @@ impl Mirror {
             fast,
             mirrored: None,
             check_at: now + CHECK,
+            checking: None,
             in_doubt: false,
             try_at: now,
             count_at: now,
             complaint: String::new(),
         };
-        let changes = mirror.put_all(current, Look::All)?;
+        let changes = mirror.put_all(current)?;
         info!("{}", mirror.described(&changes));
         Ok(mirror)
     }
@@ -125,7 +130,7 @@ impl Mirror {
     /// Follows the table until it is asked to stop.
     pub fn run(&mut self, current: &Current, mirrored: &Mirrored, wake: &Wake, stop: &AtomicBool) {
         while !stop.load(Relaxed) {
-            wake.wait(TICK);
+            wake.wait(if self.checking.is_some() { BETWEEN_PARTS } else { TICK });
             let now = Instant::now();
             if now < self.try_at {
                 continue;
@@ -151,22 +156,42 @@ impl Mirror {
             self.count(mirrored)?;
         }
         let disturbed = self.installed.is_disturbed()?;
-        let due = self.fast && now >= self.check_at;
-        if self.in_doubt || disturbed || due {
-            let look = if self.in_doubt || due { Look::All } else { Look::Rules };
+        if self.in_doubt {
+            self.installed.forget();
+        }
+        if self.in_doubt || disturbed {
             let before = self.mirrored;
-            let changes = self.put_all(current, look)?;
-            if disturbed && look == Look::Rules {
-                // Whoever changed something may have changed the map too.
-                self.check_at = self.check_at.min(now + SECOND);
-            }
+            let changes = self.put_all(current)?;
             self.report(&changes, self.mirrored == before, mirrored);
             self.in_doubt = false;
-            return Ok(());
-        }
-        if self.fast && self.is_behind(current)? {
+            // Whoever changed something may have changed the map, too. Not at once, for some change
+            // nftables all the time.
+            self.checking = None;
+            self.check_at = self.check_at.min(now + SECOND);
+        } else if self.fast && self.is_behind(current)? {
             self.follow(current, mirrored)?;
             self.check_at = self.check_at.min(Instant::now() + SECOND);
+        } else if self.fast && (self.checking.is_some() || now >= self.check_at) {
+            self.check(mirrored)?;
+        }
+        Ok(())
+    }
+
+    /// Checks another part of the map.
+    fn check(&mut self, mirrored: &Mirrored) -> Result<(), InstallError> {
+        let first = self.checking.unwrap_or(0);
+        let wrong = self.installed.check(first, PART)?;
+        if let Some(wrong @ 1..) = wrong {
+            add(&mirrored.map_repairs, wrong);
+            let table = self.installed.table();
+            warn!(
+                "{wrong} slots of the map in table inet {table} were not as they should be: mended"
+            );
+        }
+        self.checking = wrong.is_some().then(|| first.saturating_add(PART));
+        if self.checking.is_none() {
+            self.check_at = Instant::now() + CHECK;
+            debug!("map: checked");
         }
         Ok(())
     }
@@ -181,7 +206,7 @@ impl Mirror {
     fn follow(&mut self, current: &Current, mirrored: &Mirrored) -> anyhow::Result<()> {
         let (mapped, epoch) = current.get();
         if self.mirrored.is_none_or(|(mirrored, _)| mirrored != epoch) {
-            let changes = self.put_all(current, Look::Rules)?;
+            let changes = self.put_all(current)?;
             info!("{}", self.described(&changes));
             add(&mirrored.map_changes, 1);
             add(&mirrored.map_slots, changes.slots);
@@ -201,22 +226,17 @@ impl Mirror {
     }
 
     /// Puts everything into force, by the means that this kernel has.
-    fn put_all(&mut self, current: &Current, look: Look) -> anyhow::Result<Changes> {
+    fn put_all(&mut self, current: &Current) -> anyhow::Result<Changes> {
         let (mapped, epoch) = current.get();
         loop {
-            let start = Instant::now();
             let snapshot = if self.fast { Some(mapped.snapshot()?) } else { None };
             let snapshot = snapshot.filter(|snapshot| self.takes(&snapshot.config));
             let config = snapshot.as_ref().map(|snapshot| &snapshot.config);
             let ruleset = Ruleset::new(&self.wanted, self.by, config);
             let slots = snapshot.as_ref().map(|snapshot| self.elements(snapshot));
-            match self.installed.put(&ruleset, slots.unwrap_or_default(), look) {
+            match self.installed.put(&ruleset, slots.unwrap_or_default()) {
                 Ok(changes) => {
                     self.mirrored = snapshot.map(|snapshot| (epoch, snapshot.generation));
-                    if look == Look::All {
-                        self.check_at =
-                            Instant::now() + CHECK.max(start.elapsed().saturating_mul(CHECK_SHARE));
-                    }
                     return Ok(changes);
                 }
                 Err(error) => self.do_without(error)?,

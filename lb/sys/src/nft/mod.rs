@@ -142,6 +142,11 @@ pub struct Nft {
 const MOST_BYTES: usize = 1 << 30;
 /// Larger than what the kernel gives at once of a dump.
 const BUFFER: usize = 64 * 1024;
+/// Room for the answers to a request about many elements, each a datagram of its own.
+const RECEIVE_BUFFER: usize = 8 << 20;
+/// Keys asked for at once, and when some are known to be missing.
+const MOST_KEYS: u32 = 1000;
+const FEW_KEYS: u32 = 16;
 /// Attempts to get a dump that nobody disturbs.
 const ATTEMPTS: u32 = 10;
 
@@ -152,6 +157,7 @@ impl Nft {
             let socket = Socket::open()?;
             socket.explain_errors()?;
             socket.set_send_buffer(MOST_BYTES)?;
+            socket.set_receive_buffer(RECEIVE_BUFFER)?;
             Ok(Nft { socket, buffer: vec![0; BUFFER] })
         };
         open().map_err(failed("open nftables"))
@@ -263,25 +269,47 @@ impl Nft {
         )
     }
 
-    /// The elements of a map in no order.
-    pub fn elements(&mut self, table: &str, map: &str) -> Result<Vec<(u32, u32)>, NftError> {
-        const ELEMENTS: u16 = 3;
-        let wanted = |attributes: &mut Attributes<'_>| {
-            attributes.text(1, table);
-            attributes.text(2, map);
-        };
-        let lists = self.get("read a map", Kind::GetElements, NLM_F_DUMP, wanted, |object| {
-            let list = attribute(object, ELEMENTS)?;
-            let pairs = attributes(list).filter_map(|(_, element)| {
-                let word = |kind| {
-                    let value = attribute(attribute(element, kind)?, expression::DATA_VALUE)?;
-                    value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
-                };
-                Some((word(1)?, word(2)?))
+    /// What a map has for the keys from `first` to before `end`. To list the whole map at once would take
+    /// the kernel a time that grows with the square of its size.
+    pub fn elements(
+        &mut self,
+        table: &str,
+        map: &str,
+        first: u32,
+        end: u32,
+    ) -> Result<Vec<(u32, u32)>, NftError> {
+        const OPERATION: &str = "read a map";
+        let (mut found, mut next, mut many) = (Vec::new(), first, MOST_KEYS);
+        while next < end {
+            let last = end.min(next.saturating_add(many));
+            let mut messages = Messages::default();
+            messages.push(Kind::GetElements, 0, 1, |attributes| {
+                transaction::write_keys(attributes, table, map, next..last);
             });
-            Some(pairs.collect::<Vec<_>>())
-        })?;
-        Ok(lists.concat())
+            self.request(OPERATION, &messages)?;
+            let (before, mut refused) = (found.len(), None);
+            self.each_answer(OPERATION, |_, answer| match answer {
+                Answer::Object { attributes, .. } => found.extend(pairs(attributes)),
+                Answer::Refused { errno, .. } => refused = Some(errno),
+                Answer::Done => {}
+            })?;
+            match refused {
+                None => {
+                    next = last;
+                    many = MOST_KEYS.min(many * 2);
+                }
+                // The kernel stops at the first key that is not there.
+                Some(libc::ENOENT) => {
+                    let there = u32::try_from(found.len() - before).unwrap_or(u32::MAX);
+                    next = next.saturating_add(there).saturating_add(1);
+                    many = FEW_KEYS;
+                }
+                Some(errno) => {
+                    return Err(failed(OPERATION)(io::Error::from_raw_os_error(errno)));
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// The counters of a table.
@@ -361,6 +389,19 @@ impl Nft {
             }
         }
     }
+}
+
+/// Keys and values in a message about elements.
+fn pairs(object: &[u8]) -> impl Iterator<Item = (u32, u32)> {
+    const ELEMENTS: u16 = 3;
+    let list = attribute(object, ELEMENTS).unwrap_or_default();
+    attributes(list).filter_map(|(_, element)| {
+        let word = |kind| {
+            let value = attribute(attribute(element, kind)?, expression::DATA_VALUE)?;
+            value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+        };
+        Some((word(1)?, word(2)?))
+    })
 }
 
 fn named(object: &[u8], kind: u16) -> Option<&str> {

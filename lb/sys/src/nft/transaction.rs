@@ -197,17 +197,10 @@ impl Transaction {
         elements: &[T],
         write: impl Fn(&mut Attributes<'_>, T),
     ) {
-        const LIST_ELEM: u16 = 1;
         let table = self.table.clone();
         for elements in elements.chunks(MOST_NESTED / ELEMENT_LEN) {
             self.push(kind, flags, what, |attributes| {
-                attributes.text(1, &table);
-                attributes.text(2, map);
-                attributes.nested(3, |list| {
-                    for element in elements {
-                        list.nested(LIST_ELEM, |attributes| write(attributes, *element));
-                    }
-                });
+                write_elements(attributes, &table, map, elements.iter().copied(), &write);
             });
         }
     }
@@ -249,6 +242,35 @@ impl Transaction {
         });
         (part.what.to_string(), expression)
     }
+}
+
+/// A request for elements.
+pub(super) fn write_keys(
+    attributes: &mut Attributes<'_>,
+    table: &str,
+    map: &str,
+    keys: std::ops::Range<u32>,
+) {
+    write_elements(attributes, table, map, keys, |element, key: u32| {
+        element.nested(1, |data| data.bytes(DATA_VALUE, &key.to_ne_bytes()));
+    });
+}
+
+fn write_elements<T>(
+    attributes: &mut Attributes<'_>,
+    table: &str,
+    map: &str,
+    elements: impl Iterator<Item = T>,
+    write: impl Fn(&mut Attributes<'_>, T),
+) {
+    const LIST_ELEM: u16 = 1;
+    attributes.text(1, table);
+    attributes.text(2, map);
+    attributes.nested(3, |list| {
+        for element in elements {
+            list.nested(LIST_ELEM, |attributes| write(attributes, element));
+        }
+    });
 }
 
 impl Hook {
