@@ -74,6 +74,11 @@ impl Installed {
         &self.table
     }
 
+    /// Whether the rules in force look marks up in a map.
+    pub fn has_map(&self) -> bool {
+        self.ruleset.map.is_some()
+    }
+
     /// Whether anybody else has changed nftables since we looked.
     pub fn is_disturbed(&mut self) -> Result<bool, InstallError> {
         let generation = self.nft.generation();
@@ -359,4 +364,52 @@ fn replace(
     transaction.delete_elements(&map.name, &deleted);
     transaction.add_elements(&map.name, &added);
     differ
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lb_sys::nft::Hook;
+
+    #[test]
+    fn elements_stand_at_their_slots_and_others_do_not_count() {
+        assert_eq!(in_order(&[(5, 50), (3, 30), (9, 90), (2, 20)], 3, 6), [30, NOTHING, 50]);
+        assert_eq!(in_order(&[], 0, 2), [NOTHING; 2]);
+    }
+
+    #[test]
+    fn only_what_differs_is_replaced() {
+        let map = Map { name: "m".into(), size: 4 };
+        for (before, after, differ) in [
+            (&[1, 2, 3][..], [1, 2, 3], 0),
+            (&[1, 2, 3], [1, 9, NOTHING], 2),
+            (&[], [1, NOTHING, 3], 2),
+        ] {
+            let mut transaction = Transaction::new("t");
+            assert_eq!(replace(&mut transaction, &map, 0, before, &after), differ);
+            assert_eq!(transaction.is_empty(), differ == 0);
+        }
+    }
+
+    #[test]
+    fn a_table_is_usable_unless_somebody_bent_it() {
+        let wanted = |name, hook| crate::rules::Chain { name, hook, rules: Vec::new() };
+        let chains = vec![wanted("queue", None), wanted("prerouting", Some(Hook::Prerouting))];
+        let ruleset = Ruleset { chains, map: None };
+        let found = |dormant, entry| Found {
+            table: Some(TableInfo { comment: Some(TABLE_COMMENT.into()), dormant }),
+            chains: vec![
+                ChainInfo { name: "prerouting".into(), entry },
+                ChainInfo { name: "left-over".into(), entry: Entry::Other },
+            ],
+            ..Found::default()
+        };
+        assert!(found(false, Entry::Hook(Hook::Prerouting)).is_usable(&ruleset));
+        assert!(found(false, Entry::Hook(Hook::Prerouting)).is_ours());
+        assert!(!found(true, Entry::Hook(Hook::Prerouting)).is_usable(&ruleset));
+        for entry in [Entry::None, Entry::Other, Entry::Hook(Hook::Output)] {
+            assert!(!found(false, entry).is_usable(&ruleset), "{entry:?}");
+        }
+        assert!(!Found::default().is_ours());
+    }
 }

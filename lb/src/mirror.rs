@@ -10,6 +10,7 @@ use lb_core::counters::{Counter, Counts};
 use lb_core::fast;
 use lb_core::table::{Config, Generation, Snapshot, TableError};
 use lb_core::walk::Policy;
+use lb_sys::nft::NftError;
 use tracing::{debug, info, warn};
 
 use crate::current::Current;
@@ -86,6 +87,9 @@ pub struct Mirror {
     by: QueueBy,
     /// Whether the fast plane was asked for and the kernel can.
     fast: bool,
+    /// Whether something is in force yet. Before, whatever goes wrong with the fast plane is taken for the
+    /// kernel's lack; later it is tried again.
+    is_started: bool,
     /// The table that is in the map: the mapping's number, and the publication.
     mirrored: Option<(u64, Generation)>,
     check_at: Instant,
@@ -114,6 +118,7 @@ impl Mirror {
             installed,
             by: QueueBy::Expression,
             fast,
+            is_started: false,
             mirrored: None,
             check_at: now + CHECK,
             checking: None,
@@ -123,6 +128,7 @@ impl Mirror {
             complaint: String::new(),
         };
         let changes = mirror.put_all(current)?;
+        mirror.is_started = true;
         info!("{}", mirror.described(&changes));
         Ok(mirror)
     }
@@ -212,6 +218,10 @@ impl Mirror {
             add(&mirrored.map_slots, changes.slots);
             return Ok(());
         }
+        if !self.installed.has_map() {
+            self.mirrored = Some((epoch, mapped.table()?.generation()));
+            return Ok(());
+        }
         let start = Instant::now();
         let snapshot = match mapped.snapshot() {
             Err(TableError::Busy(_)) => return Ok(()), // There will be another chance, and newer.
@@ -229,14 +239,16 @@ impl Mirror {
     fn put_all(&mut self, current: &Current) -> anyhow::Result<Changes> {
         let (mapped, epoch) = current.get();
         loop {
-            let snapshot = if self.fast { Some(mapped.snapshot()?) } else { None };
-            let snapshot = snapshot.filter(|snapshot| self.takes(&snapshot.config));
+            let table = mapped.table()?;
+            let takes = self.fast && self.takes(table.config(), epoch);
+            let snapshot = if takes { Some(mapped.snapshot()?) } else { None };
+            let generation = snapshot.as_ref().map_or(table.generation(), |copy| copy.generation);
             let config = snapshot.as_ref().map(|snapshot| &snapshot.config);
             let ruleset = Ruleset::new(&self.wanted, self.by, config);
             let slots = snapshot.as_ref().map(|snapshot| self.elements(snapshot));
             match self.installed.put(&ruleset, slots.unwrap_or_default()) {
                 Ok(changes) => {
-                    self.mirrored = snapshot.map(|snapshot| (epoch, snapshot.generation));
+                    self.mirrored = Some((epoch, generation));
                     return Ok(changes);
                 }
                 Err(error) => self.do_without(error)?,
@@ -253,7 +265,8 @@ impl Mirror {
                 self.by = QueueBy::Target;
                 Ok(())
             }
-            Some("hash" | "lookup" | "payload" | "bitwise" | "objref") if self.fast => {
+            Some("queue" | "target") => Err(error.into()),
+            _ if self.fast && !self.is_started && !matches!(cause, NftError::NotPermitted) => {
                 warn!("no fast plane, the queue does all the work: this kernel refuses: {cause}");
                 self.fast = false;
                 Ok(())
@@ -262,14 +275,15 @@ impl Mirror {
         }
     }
 
-    fn takes(&mut self, config: &Config) -> bool {
+    /// Whether the table is of a size for the fast plane; told once for each table.
+    fn takes(&self, config: &Config, epoch: u64) -> bool {
         let takes = config.slots <= MOST_SLOTS;
-        if !takes {
+        if !takes && self.mirrored.is_none_or(|(mirrored, _)| mirrored != epoch) {
             let slots = config.slots;
             warn!(
-                "no fast plane, the queue does all the work: {slots} slots, more than {MOST_SLOTS}"
+                "no fast plane, the queue does all the work: the table has {slots} slots, \
+                 more than {MOST_SLOTS}"
             );
-            self.fast = false;
         }
         takes
     }
@@ -317,10 +331,7 @@ impl Mirror {
             Changes { slots: 0, .. } => "taken over",
             _ => "taken over, the map brought up to date",
         };
-        let plane = match &self.mirrored {
-            Some(_) => "fast plane",
-            None => "slow plane",
-        };
+        let plane = if self.installed.has_map() { "fast plane" } else { "slow plane" };
         let by = match self.by {
             QueueBy::Expression => "queue",
             QueueBy::Target => "target NFQUEUE",

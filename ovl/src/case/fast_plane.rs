@@ -17,7 +17,7 @@ use crate::flow::{self, Flow, Transport};
 use crate::lab::{Lab, PATIENCE, QUEUE};
 use crate::mconnect::{Answers, PORT};
 use crate::node::Node;
-use crate::packet::{Extras, encapsulated, first_packet};
+use crate::packet::{Extras, cut_packet, encapsulated, first_packet};
 use crate::random::Random;
 use crate::trace::{Trace, tally};
 use crate::wait;
@@ -425,6 +425,8 @@ fn the_rest_goes_to_the_queue(lab: &mut Lab) -> Result<()> {
                 check(mark == expected, format!("{flow:?}: {expected:x?}"), format!("{mark:x?}"))?;
             }
             grew_by(60 - marked as u64, marked as u64, &what)?;
+            lab.send_packets(flows.iter().map(cut_packet))?;
+            grew_by(0, 60, &format!("{what}, cut within the ports"))?;
             for part in [Extras::FirstFragment, Extras::LastFragment] {
                 lab.send_flows(&flows, part)?;
                 grew_by(0, 60, &format!("{what}, {part:?}"))?;
@@ -443,8 +445,10 @@ fn the_rest_goes_to_the_queue(lab: &mut Lab) -> Result<()> {
     }
     let stats = lab.stats()?.sum;
     check(
-        stats.dropped_for("fragment") == 2 * 3 * 2 * 60 && stats.class("sctp_in_udp") == 120,
-        "720 fragments dropped as such, 120 packets of SCTP in UDP",
+        stats.dropped_for("fragment") == 2 * 3 * 2 * 60
+            && stats.dropped_for("truncated") == 2 * 3 * 60
+            && stats.class("sctp_in_udp") == 120,
+        "720 fragments and 360 cut packets dropped as such, 120 packets of SCTP in UDP",
         format!("{stats:?}"),
     )
 }

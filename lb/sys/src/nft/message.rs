@@ -232,3 +232,71 @@ pub(super) fn number(value: &[u8]) -> Option<u32> {
 pub(super) fn long_number(value: &[u8]) -> Option<u64> {
     value.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
+
+#[cfg(test)]
+#[cfg(target_endian = "little")]
+mod tests {
+    use super::*;
+
+    /// The answer of the kernel (6.18) to a rule with an expression that it does not have.
+    const REFUSED: [u8; 44] = [
+        44, 0, 0, 0, 2, 0, 0, 3, 7, 0, 0, 0, 0, 0, 0,
+        0, // header: error, with attributes, sequence 7
+        0xfe, 0xff, 0xff, 0xff, // -ENOENT
+        180, 0, 0, 0, 6, 10, 1, 12, 7, 0, 0, 0, 0, 0, 0, 0, // header of the request
+        8, 0, 2, 0, 112, 0, 0, 0, // offset 112
+    ];
+
+    fn all(datagram: &[u8]) -> Vec<(u32, Answer<'_>)> {
+        answers(datagram).collect()
+    }
+
+    #[test]
+    fn a_message_with_nested_attributes() {
+        let mut messages = Messages::default();
+        messages.push(Kind::GetTable, NLM_F_ACK, 5, |attributes| {
+            attributes.text(1, "ab");
+            attributes.nested(4, |inside| inside.u32(2, 7));
+        });
+        let expected = [
+            40, 0, 0, 0, 1, 10, 5, 0, 5, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, // headers, inet
+            7, 0, 1, 0, b'a', b'b', 0, 0, // text
+            12, 0, 4, 0x80, 8, 0, 2, 0, 0, 0, 0, 7, // nested
+        ];
+        assert_eq!(messages.bytes(), expected);
+        messages.add_flags(0, NLM_F_CREATE);
+        assert_eq!(messages.bytes()[6..8], [5, 4]);
+    }
+
+    #[test]
+    fn a_refusal_tells_where() {
+        let refused = Answer::Refused { errno: libc::ENOENT, said: None, offset: Some(112) };
+        assert_eq!(all(&REFUSED), [(7, refused)]);
+        let mut done = REFUSED;
+        done[16..20].fill(0);
+        assert_eq!(all(&done), [(7, Answer::Done)]);
+        let mut bare = REFUSED;
+        bare[7] = 1; // no attributes follow
+        let refused = Answer::Refused { errno: libc::ENOENT, said: None, offset: None };
+        assert_eq!(all(&bare), [(7, refused)]);
+    }
+
+    #[test]
+    fn a_cut_datagram_is_nothing_and_lengths_that_lie_end_the_walk() {
+        for len in 0..REFUSED.len() {
+            assert_eq!(all(&REFUSED[..len]), [], "{len}");
+        }
+        for len in [0, 1, 15, 45] {
+            let mut bytes = REFUSED;
+            bytes[0] = len;
+            assert_eq!(all(&bytes), [], "{len}");
+        }
+        for len in [0, 3, 9] {
+            let mut bytes = REFUSED;
+            bytes[36] = len; // of the attribute
+            assert!(matches!(all(&bytes)[..], [(7, Answer::Refused { offset: None, .. })]));
+        }
+        assert_eq!(all(&[0xff; 64]), []);
+        assert_eq!(attributes(&[0xff; 64]).count(), 0);
+    }
+}

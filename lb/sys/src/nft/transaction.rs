@@ -321,3 +321,103 @@ pub(super) fn comment(userdata: &[u8]) -> Option<&str> {
     let [0, len, rest @ ..] = userdata else { return None };
     message::text(rest.get(..usize::from(*len))?)
 }
+
+#[cfg(test)]
+#[cfg(target_endian = "little")]
+mod tests {
+    use super::*;
+    use crate::nft::{Queues, Register};
+
+    const QUEUES: Queues = Queues { first: 2, count: 4, bypass: true };
+
+    fn written(expression: &Expression) -> Vec<u8> {
+        let rule = Rule { comment: String::new(), expressions: vec![expression.clone()] };
+        let mut transaction = Transaction::new("t");
+        transaction.add_rule("c", &rule);
+        let bytes = transaction.messages.bytes();
+        let attributes = &bytes[20 + 20..];
+        let list = message::attribute(attributes, 4).unwrap();
+        let element = message::attribute(list, 1).unwrap();
+        assert_eq!(message::attribute(element, EXPR_NAME).and_then(message::text), {
+            Some(expression.name())
+        });
+        message::attribute(element, 2).unwrap().to_vec()
+    }
+
+    #[test]
+    fn queues_are_written_for_both_worlds() {
+        let native = [6, 0, 1, 0, 0, 2, 0, 0, 6, 0, 2, 0, 0, 4, 0, 0, 6, 0, 3, 0, 0, 1, 0, 0];
+        assert_eq!(written(&Expression::Queue(QUEUES)), native);
+        let target = [
+            12, 0, 1, 0, b'N', b'F', b'Q', b'U', b'E', b'U', b'E', 0, // name
+            8, 0, 2, 0, 0, 0, 0, 3, // revision
+            12, 0, 3, 0, 2, 0, 4, 0, 1, 0, 0, 0, // numbers in the machine's order
+        ];
+        assert_eq!(written(&Expression::QueueTarget(QUEUES)), target);
+    }
+
+    #[test]
+    fn a_hash_is_written_with_its_registers() {
+        let [from, to] = [0, 4].map(Register);
+        let hash = Expression::Hash { from, len: 16, seed: 7, modulus: 997, to };
+        let expected = [
+            8, 0, 1, 0, 0, 0, 0, 8, 8, 0, 2, 0, 0, 0, 0, 12, // registers
+            8, 0, 3, 0, 0, 0, 0, 16, 8, 0, 4, 0, 0, 0, 3, 229, // length, modulus
+            8, 0, 5, 0, 0, 0, 0, 7, 8, 0, 7, 0, 0, 0, 0, 0, // seed, type
+        ];
+        assert_eq!(written(&hash), expected);
+    }
+
+    #[test]
+    fn what_was_refused_is_named() {
+        let comment = "IPv4 TCP".to_string();
+        let expressions = vec![Expression::NoTrack, Expression::Queue(QUEUES)];
+        let mut transaction = Transaction::new("t");
+        transaction.add_table("made");
+        transaction.add_rule("c", &Rule { comment, expressions });
+        let start = transaction.parts[1].start;
+        let message = &transaction.messages.bytes()[start..];
+        let place = message.windows(6).position(|bytes| bytes == b"queue\0").unwrap();
+        // The element of the list begins before the name's and its own header.
+        let refused = transaction.refused(2, Some(place - 8));
+        assert_eq!(refused, ("add rule 'IPv4 TCP'".into(), Some("queue".into())));
+        assert_eq!(transaction.refused(1, Some(20)), ("add table".into(), None));
+        for sequence in [0, 3, u32::MAX] {
+            assert_eq!(transaction.refused(sequence, None).0, "commit");
+        }
+        for offset in [0, 1, 21, 100_000, usize::MAX] {
+            assert_eq!(transaction.refused(2, Some(offset)).1, None);
+        }
+    }
+
+    #[test]
+    fn many_elements_are_several_messages_none_too_long() {
+        let mut transaction = Transaction::new("t");
+        let elements: Vec<(u32, u32)> = (0..5000).map(|slot| (slot, 1)).collect();
+        transaction.add_elements("m", &elements);
+        assert_eq!(transaction.sequence(), 3);
+        let lengths = transaction.parts.windows(2).map(|pair| pair[1].start - pair[0].start);
+        assert!(lengths.into_iter().all(|len| len < 65_535 + 40));
+        transaction.delete_elements("m", &[]);
+        assert_eq!(transaction.sequence(), 3);
+    }
+
+    #[test]
+    fn comments_are_read_back() {
+        assert_eq!(comment(&userdata("some words")), Some("some words"));
+        assert_eq!(comment(&userdata(&"x".repeat(300))).map(str::len), Some(254));
+        for bytes in [&[][..], &[0], &[0, 5, b'a'], &[1, 2, b'a', 0], &[0, 1, 0xff]] {
+            assert_eq!(comment(bytes), None, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_hook_is_known_again_only_as_we_make_it() {
+        for hook in [Hook::Prerouting, Hook::Output] {
+            assert_eq!(Hook::of(hook.number(), PRIORITY, hook.chain_type()), Some(hook));
+            assert_eq!(Hook::of(hook.number(), -300, hook.chain_type()), None);
+            assert_eq!(Hook::of(hook.number(), PRIORITY, "nat"), None);
+        }
+        assert_eq!(Hook::of(1, PRIORITY, "filter"), None);
+    }
+}
