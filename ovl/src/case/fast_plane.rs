@@ -341,7 +341,7 @@ fn explained(lab: &Lab, packets: &[Vec<u8>]) -> Result<Vec<Option<u32>>> {
     fs::write(router.entry().machine_path(FILE), pcap(packets)).context("write a capture")?;
     let reports = router.run(&["shm-tool", "explain", "--json", "--pcap", FILE])?.success()?;
     let reports = serde_json::Deserializer::from_str(&reports).into_iter::<Value>();
-    let mark = |report: Value| Some(u32::try_from(report["mark"].as_u64()?).ok()?);
+    let mark = |report: Value| u32::try_from(report["mark"].as_u64()?).ok();
     let marks: Vec<Option<u32>> =
         reports.map(|report| Ok(mark(report?))).collect::<Result<_>>().context("read explain")?;
     if marks.len() != packets.len() {
