@@ -41,8 +41,6 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         StatsWriter::create(&settings.folder, &settings.instance, &settings.table, &numbers)?;
     let current = Current::new(table);
     let policy = Policy { no_targets_mark: settings.no_targets_mark };
-    // After the queues, too: from the first rule on there is somebody who answers.
-    let mut mirror = install_rules(settings, policy, &current)?;
     let kernel_queues = KernelQueues::open()
         .inspect_err(|error| {
             warn!("only root may read what the kernel loses ({error}): it is not counted");
@@ -51,6 +49,8 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     if let Some(user) = settings.user {
         privilege::become_user(user, Capability::NetAdmin).context("become the user of --user")?;
     }
+    // Last of all that can fail: from the first rule on there must be somebody who answers.
+    let mut mirror = install_rules(settings, policy, &current)?;
     info!("{}", described(settings, &snapshot));
     warn_of_marks_outside_mask(settings, &snapshot);
     drop(snapshot); // a copy of the whole table
