@@ -23,8 +23,10 @@ const TICK: Duration = Duration::from_millis(100);
 const SECOND: Duration = Duration::from_secs(1);
 /// How often the whole map is compared with the table, a part after the other.
 const CHECK: Duration = Duration::from_secs(60);
-/// Slots of a part: they take about two milliseconds, for which a change has to wait.
-const PART: u32 = 1000;
+/// How long there is none after one, though somebody else changes nftables all the time.
+const PAUSE: Duration = Duration::from_secs(5);
+/// Slots of a part: they take about a millisecond, for which a change has to wait.
+const PART: u32 = 500;
 /// How long there is nothing to do between two parts.
 const BETWEEN_PARTS: Duration = Duration::from_millis(10);
 /// Slots beyond which the map would need more memory (290 bytes a slot) than it is worth.
@@ -93,6 +95,7 @@ pub struct Mirror {
     /// The table that is in the map: the mapping's number, and the publication.
     mirrored: Option<(u64, Generation)>,
     check_at: Instant,
+    checked_at: Option<Instant>,
     /// The slot from which on the check under way goes on.
     checking: Option<u32>,
     /// Whether something failed, so that nothing may be believed.
@@ -121,6 +124,7 @@ impl Mirror {
             is_started: false,
             mirrored: None,
             check_at: now + CHECK,
+            checked_at: None,
             checking: None,
             in_doubt: false,
             try_at: now,
@@ -144,23 +148,18 @@ impl Mirror {
             match self.step(current, mirrored, now) {
                 Ok(()) => self.complaint.clear(),
                 Err(error) => {
-                    self.in_doubt = true;
-                    self.try_at = now + SECOND;
-                    let complaint = format!("{error:#}");
-                    if complaint != self.complaint {
-                        warn!("rules may be out of date: {complaint}; trying again every second");
-                        self.complaint = complaint;
+                    // The first time it may be that somebody else was faster: at once once more.
+                    if self.in_doubt {
+                        self.try_at = now + SECOND;
+                        self.complain(format!("{error:#}"));
                     }
+                    self.in_doubt = true;
                 }
             }
         }
     }
 
     fn step(&mut self, current: &Current, mirrored: &Mirrored, now: Instant) -> anyhow::Result<()> {
-        if now >= self.count_at {
-            self.count_at = now + SECOND;
-            self.count(mirrored)?;
-        }
         let disturbed = self.installed.is_disturbed()?;
         if self.in_doubt {
             self.installed.forget();
@@ -170,22 +169,41 @@ impl Mirror {
             let changes = self.put_all(current)?;
             self.report(&changes, self.mirrored == before, mirrored);
             self.in_doubt = false;
-            // Whoever changed something may have changed the map, too. Not at once, for some change
-            // nftables all the time.
-            self.checking = None;
-            self.check_at = self.check_at.min(now + SECOND);
+            // Whoever changed something may have changed the map, too.
+            self.check_soon(now);
         } else if self.fast && self.is_behind(current)? {
             self.follow(current, mirrored)?;
-            self.check_at = self.check_at.min(Instant::now() + SECOND);
-        } else if self.fast && (self.checking.is_some() || now >= self.check_at) {
-            self.check(mirrored)?;
+            self.check_soon(now);
+        }
+        if self.fast && (self.checking.is_some() || now >= self.check_at) {
+            self.check(mirrored, now)?;
+        }
+        if now >= self.count_at {
+            self.count_at = now + SECOND;
+            self.count(mirrored)?;
         }
         Ok(())
     }
 
+    fn complain(&mut self, complaint: String) {
+        if complaint != self.complaint {
+            warn!("rules may be out of date: {complaint}; trying again every second");
+            self.complaint = complaint;
+        }
+    }
+
+    fn check_soon(&mut self, now: Instant) {
+        let paused = self.checked_at.map_or(now, |checked_at| checked_at + PAUSE);
+        self.check_at = self.check_at.min(paused.max(now + SECOND));
+    }
+
     /// Checks another part of the map.
-    fn check(&mut self, mirrored: &Mirrored) -> Result<(), InstallError> {
-        let first = self.checking.unwrap_or(0);
+    fn check(&mut self, mirrored: &Mirrored, now: Instant) -> Result<(), InstallError> {
+        let first = self.checking.unwrap_or_else(|| {
+            // From here on whatever happens is for the next one.
+            self.check_at = now + CHECK;
+            0
+        });
         let wrong = self.installed.check(first, PART)?;
         if let Some(wrong @ 1..) = wrong {
             add(&mirrored.map_repairs, wrong);
@@ -196,7 +214,7 @@ impl Mirror {
         }
         self.checking = wrong.is_some().then(|| first.saturating_add(PART));
         if self.checking.is_none() {
-            self.check_at = Instant::now() + CHECK;
+            self.checked_at = Some(Instant::now());
             debug!("map: checked");
         }
         Ok(())
