@@ -26,7 +26,8 @@ pub(super) fn planes_agree(lab: &mut Lab) -> Result<()> {
     let count = if is_soak() { 100_000 } else { 3_000 };
     let mut random = Random::seeded();
     let seed = random.seed();
-    for (init, own) in [(&[][..], "ports"), (&["--sctp-hash", "tuple"][..], "tuple")] {
+    let inits = [&[][..], &["--sctp-hash", "tuple"], &["--affinity", "client"]];
+    for init in inits {
         for plane in ["fast", "slow"] {
             let fast: &[&str] = if plane == "fast" { &["--fast"] } else { &[] };
             start(lab, &[&["--m", "10007", "--force"], init].concat(), fast)?;
@@ -37,7 +38,9 @@ pub(super) fn planes_agree(lab: &mut Lab) -> Result<()> {
                     for extras in [Extras::None, Extras::Some] {
                         let kind = Kind { family, transport, extras };
                         random_flows_agree(lab, &trace, &mut random, kind, count, plane)
-                            .with_context(|| format!("{kind:?}, {plane}, {own}, seed {seed}"))?;
+                            .with_context(|| {
+                                format!("{kind:?}, {plane} plane, {init:?}, seed {seed}")
+                            })?;
                     }
                 }
             }
