@@ -34,6 +34,13 @@ pub const CASES: &[Case] = &[
         run: rules::the_router_is_served_too,
     },
     Case {
+        name: "rules-no-consumer",
+        about: "without lb what is for the queue ends or passes, and the kernel marks the rest",
+        layout: STANDARD,
+        limit: LIMIT,
+        run: rules::the_consumer_is_missed_or_not,
+    },
+    Case {
         name: "fast-agrees",
         about: "both planes give random flows the mark that the table says",
         layout: LAYOUT,

@@ -2,16 +2,18 @@
 
 use std::net::SocketAddr;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 
 use super::super::check;
 use super::super::verbs::connect_all_kinds;
 use super::{VIPS, check_plane, end, foreign_rules, install, packets, status};
 use crate::address::{CLUSTER_NET, FAMILIES, NodeId};
 use crate::flow;
-use crate::lab::{Lab, QUEUE};
+use crate::lab::{Lab, PATIENCE, QUEUE};
 use crate::mconnect::{Answers, PORT};
 use crate::packet::Extras;
+use crate::trace::{Trace, tally};
+use crate::wait;
 
 /// A table of somebody else, with all that could be disturbed.
 const FOREIGN: &str = "table inet foreign {
@@ -87,14 +89,19 @@ pub(super) fn rules_come_and_go(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn the_router_is_served_too(lab: &mut Lab) -> Result<()> {
-    lab.start_servers()?;
+/// A route for packets without a mark, by which the kernel also judges whether it can send any.
+fn route_unmarked(lab: &Lab) -> Result<()> {
     for family in FAMILIES {
-        // Any route does: the mark chooses another one.
         let (ip, vip) = (family.ip(), family.vip());
         let server = family.address(CLUSTER_NET, NodeId::VM_003);
         lab.cluster.router()?.script(&format!("{ip} route add {vip} via {server}"))?;
     }
+    Ok(())
+}
+
+pub(super) fn the_router_is_served_too(lab: &mut Lab) -> Result<()> {
+    lab.start_servers()?;
+    route_unmarked(lab)?;
     for plane in ["slow", "fast"] {
         lab.table(&["init", "--force"])?;
         lab.activate_all()?;
@@ -112,6 +119,42 @@ pub(super) fn the_router_is_served_too(lab: &mut Lab) -> Result<()> {
                 format!("{answers:?}"),
             )?;
         }
+    }
+    Ok(())
+}
+
+pub(super) fn the_consumer_is_missed_or_not(lab: &mut Lab) -> Result<()> {
+    lab.table(&["init"])?;
+    lab.activate_all()?;
+    route_unmarked(lab)?;
+    for (action, plane, marks) in [
+        ("drop", &[][..], &[][..]),
+        ("accept", &[], &[0]),
+        ("drop", &["--fast"], &[1, 2, 3, 4]),
+        ("accept", &["--fast"], &[1, 2, 3, 4]),
+    ] {
+        let options = ["--queue", QUEUE, "--no-consumer", action];
+        lab.start_lb(&[&options[..], &VIPS[..], plane].concat())?;
+        end(lab)?;
+        let trace = Trace::of_marks(lab.cluster.router()?)?;
+        let flows = flow::list_of_each(25);
+        let before = status(lab)?;
+        lab.send_flows(&flows, Extras::None)?;
+        let met = wait::until("100 packets to meet the rules", PATIENCE, || {
+            let now = status(lab)?;
+            let all =
+                |status| Ok::<_, Error>(packets(status, "fast")? + packets(status, "queued")?);
+            Ok((all(&now)? == all(&before)? + 100).then_some(now))
+        })?;
+        let expected = if marks.is_empty() { 0 } else { flows.len() };
+        let seen = trace.wait_for(expected)?;
+        trace.remove()?;
+        let found: Vec<u32> = tally(&seen).into_keys().collect();
+        check(
+            found == marks && seen.len() == expected,
+            format!("{expected} flows with marks {marks:?}, {action}, {plane:?}"),
+            format!("{} with {found:?}; {met}", seen.len()),
+        )?;
     }
     Ok(())
 }
