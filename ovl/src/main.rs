@@ -25,6 +25,7 @@ mod overlay;
 mod packet;
 mod process;
 mod progress;
+mod random;
 mod rootfs;
 mod scenario;
 mod sender;

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 use crate::node::{Entry, run_path};
 use crate::wait;
 
-/// Tells the number of the process, which then becomes the program.
-const START: &str = r#"echo $$ >"/run/$0.pid"; exec "$@" >"/run/$0.log" 2>&1"#;
+/// Empties the log of a run before, tells the number of the process, which then becomes the program.
+const START: &str = r#": >"/run/$0.log"; echo $$ >"/run/$0.pid"; exec "$@" >>"/run/$0.log" 2>&1"#;
 
 /// Ends (by SIGKILL) when it is dropped. What it prints goes to /run/NAME.log in its node.
 pub struct Process {

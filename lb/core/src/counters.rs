@@ -35,9 +35,25 @@ pub enum Counter {
     KernelQueueDrops,
     /// Packets that the kernel could not hand over because the socket's buffer was full.
     SocketDrops,
+    /// Packets that the kernel marked by itself since the rules were made.
+    FastPackets,
+    /// Bytes of them.
+    FastBytes,
+    /// Packets that the rules sent to the queue since they were made.
+    QueuedPackets,
+    /// Bytes of them.
+    QueuedBytes,
+    /// Transactions that brought changes of the table into the kernel's map.
+    MapChanges,
+    /// Slots changed by them.
+    MapSlots,
+    /// Slots of the map that were not as they should have been, and were mended.
+    MapRepairs,
+    /// Times that rules were mended which somebody else had changed.
+    RulesMended,
 }
 
-const OTHERS: [(Counter, &str); 10] = [
+const OTHERS: [(Counter, &str); 18] = [
     (Counter::Received, "received"),
     (Counter::Marked, "marked"),
     (Counter::Held, "held"),
@@ -48,6 +64,14 @@ const OTHERS: [(Counter, &str); 10] = [
     (Counter::VerdictsRefused, "verdicts_refused"),
     (Counter::KernelQueueDrops, "kernel_queue_drops"),
     (Counter::SocketDrops, "socket_drops"),
+    (Counter::FastPackets, "fast_packets"),
+    (Counter::FastBytes, "fast_bytes"),
+    (Counter::QueuedPackets, "queued_packets"),
+    (Counter::QueuedBytes, "queued_bytes"),
+    (Counter::MapChanges, "map_changes"),
+    (Counter::MapSlots, "map_slots"),
+    (Counter::MapRepairs, "map_repairs"),
+    (Counter::RulesMended, "rules_mended"),
 ];
 const CLASSES: [(Class, &str); 10] = [
     (Class::Tcp, "tcp"),
@@ -170,6 +194,14 @@ impl Counter {
             Counter::VerdictsRefused => 7,
             Counter::KernelQueueDrops => 8,
             Counter::SocketDrops => 9,
+            Counter::FastPackets => 10,
+            Counter::FastBytes => 11,
+            Counter::QueuedPackets => 12,
+            Counter::QueuedBytes => 13,
+            Counter::MapChanges => 14,
+            Counter::MapSlots => 15,
+            Counter::MapRepairs => 16,
+            Counter::RulesMended => 17,
             Counter::Class(class) => OTHERS.len() + class as usize,
             Counter::Dropped(reason) => OTHERS.len() + CLASSES.len() + reason as usize,
         }

@@ -3,6 +3,7 @@
 mod connectivity;
 mod daemon;
 mod drops;
+mod fast_plane;
 mod icmp;
 mod kernel_hash;
 mod keys;
@@ -69,6 +70,7 @@ pub fn all() -> Vec<&'static Case> {
         drops::CASES,
         daemon::CASES,
         privilege::CASES,
+        fast_plane::CASES,
     ];
     groups.into_iter().flatten().collect()
 }

@@ -142,6 +142,8 @@ fn json_has_every_counter() {
         },
         "batches": 0, "repeated": 0, "receive_errors": 0, "send_errors": 0,
         "verdicts_refused": 0, "kernel_queue_drops": 0, "socket_drops": 0,
+        "fast_packets": 0, "fast_bytes": 0, "queued_packets": 0, "queued_bytes": 0,
+        "map_changes": 0, "map_slots": 0, "map_repairs": 0, "rules_mended": 0,
     });
     let mut first = nothing.clone();
     first["received"] = json!(1000);
