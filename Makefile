@@ -47,7 +47,7 @@ test: deps ## formatting, clippy, unit tests, then function tests in clusters
 	step clippy $(CARGO) clippy --workspace --all-targets -- -D warnings || true
 	step unit $(CARGO) test --workspace --no-fail-fast || true
 	if step build $(CARGO) build --release; then
-		step function $(OVL) test || true
+		step function $(OVL) test --output $$logs/cases --junit $$logs/function.xml || true
 		grep -hE '^(FAILED|SKIPPED)' $$logs/function.log >$$logs/missed || true
 	fi
 	printf '\n== summary (logs in %s)\n%s' $$logs "$$summary"
@@ -70,9 +70,10 @@ bench: deps build ## measure lb, beside other programs too (PEER='COMMAND' adds 
 	bench side-by-side $${PEER:+--peer "$$PEER"}
 
 # command:package
-TOOLS := bash:bash busybox:busybox cc:gcc curl:curl ethtool:ethtool ip:iproute2 \
+TOOLS := awk:mawk bash:bash busybox:busybox cc:gcc curl:curl ethtool:ethtool ip:iproute2 \
 	ip6tables:iptables iptables:iptables mount:mount nft:nftables nsenter:util-linux \
-	ping:iputils-ping setpriv:util-linux timeout:coreutils unshare:util-linux
+	ping:iputils-ping setpriv:util-linux tar:tar timeout:coreutils unshare:util-linux \
+	xz:xz-utils
 
 deps: ## install the system tools that are missing (needs root and apt)
 	@command -v $(CARGO) >/dev/null || { echo "make: cargo is missing: install Rust (https://rustup.rs)" >&2; exit 1; }

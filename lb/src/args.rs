@@ -11,7 +11,9 @@ use lb_sys::privilege::User;
 use lb_sys::shm::{Folder, Name};
 use tracing::level_filters::LevelFilter;
 
+use crate::cidr::{Cidr, distinct};
 use crate::fragments::{FragArgs, FragSettings};
+use crate::rules::Wanted;
 
 /// Takes packets from netfilter queues and sends them on with the fwmark of their target.
 ///
@@ -63,6 +65,44 @@ pub struct Args {
     #[arg(long)]
     fail_open: bool,
 
+    /// Virtual addresses: installs rules of nftables that send their packets to the queues. They stay
+    /// when lb ends, see --down
+    #[arg(long, value_name = "CIDR", num_args = 1.., help_heading = RULES)]
+    vip: Vec<Cidr>,
+
+    /// Devices by which packets for the virtual addresses come in [default: all]
+    #[arg(long, value_name = "DEV", num_args = 1.., requires = "vip", help_heading = RULES)]
+    device: Vec<Device>,
+
+    /// Mirror the table into the kernel, which then marks TCP, UDP and SCTP packets by itself; the queues get
+    /// the others
+    #[arg(long, requires = "vip", help_heading = RULES)]
+    fast: bool,
+
+    /// What happens to packets that the rules send to a queue while no lb serves it
+    #[arg(long, value_name = "accept|drop", default_value = "drop", requires = "vip", help_heading = RULES)]
+    no_consumer: NoConsumer,
+
+    /// Keep packets for the virtual addresses from connection tracking and NAT
+    #[arg(long, requires = "vip", help_heading = RULES)]
+    notrack: bool,
+
+    /// Also take packets to the virtual addresses that this machine sends itself
+    #[arg(long, requires = "vip", help_heading = RULES)]
+    local: bool,
+
+    /// Remove the rules of the instance and end
+    #[arg(long, help_heading = RULES, conflicts_with_all = ["vip", "status", "user"])]
+    down: bool,
+
+    /// Show the rules of the instance and end
+    #[arg(long, help_heading = RULES, conflicts_with_all = ["vip", "user"])]
+    status: bool,
+
+    /// With --status: print one line of JSON
+    #[arg(long, requires = "status", help_heading = RULES)]
+    json: bool,
+
     #[command(flatten)]
     fragments: FragArgs,
 
@@ -80,6 +120,8 @@ pub struct Args {
     pub print: Option<Print>,
 }
 
+const RULES: &str = "Rules";
+
 const EXAMPLES: &str = "\
 Examples:
   shm-tool init && shm-tool activate 101 102
@@ -91,6 +133,10 @@ Examples:
   Two queues, and the kernel spreads the flows over them:
   iptables -t mangle -A PREROUTING -d 10.0.0.0/24 -j NFQUEUE --queue-balance 0:1
   lb --queue 0:1
+
+  Rules by lb itself, and ordinary packets stay in the kernel:
+  lb --vip 10.0.0.0/24 1000::/120 --fast
+  lb --status; lb --down
 
 While no `lb` serves the queue the kernel drops what is sent there, unless the rule says
 --queue-bypass: then such packets go on unmarked.
@@ -151,6 +197,33 @@ pub struct Settings {
     pub user: Option<User>,
     /// What to log.
     pub log: LevelFilter,
+    /// The rules to install.
+    pub rules: Option<RuleSettings>,
+    /// What to do.
+    pub action: Action,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Balance loads.
+    Run,
+    /// Remove the rules.
+    Down,
+    /// Show them.
+    Status {
+        /// As JSON.
+        json: bool,
+    },
+}
+
+/// The rules to install.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleSettings {
+    /// What they are to do.
+    pub wanted: Wanted,
+    /// Whether the kernel is to mark packets by itself.
+    pub fast: bool,
 }
 
 impl TryFrom<Args> for Settings {
@@ -168,14 +241,37 @@ impl TryFrom<Args> for Settings {
             }
             Some(Number(mark)) => Some(Mark::new(mark).ok_or("0xffffffff is not a mark")?),
         };
+        let action = match args {
+            Args { down: true, .. } => Action::Down,
+            Args { status: true, json, .. } => Action::Status { json },
+            _ => Action::Run,
+        };
+        let fragments = args.fragments.settings(args.copy_range)?;
+        let queues = &args.queue.0;
+        let wanted = || Wanted {
+            vips: distinct(args.vip.clone()),
+            devices: with_tun(&args.device, &fragments),
+            local: args.local,
+            notrack: args.notrack,
+            queues: lb_sys::nft::Queues {
+                first: *queues.start(),
+                count: queues.end() - queues.start() + 1,
+                bypass: args.no_consumer == NoConsumer::Accept,
+            },
+            mark_mask: mask,
+        };
+        let rules =
+            (!args.vip.is_empty()).then(|| RuleSettings { wanted: wanted(), fast: args.fast });
         Ok(Settings {
+            rules,
+            action,
             folder: Folder::from_env(),
             instance: args.instance.unwrap_or_else(|| args.shm.clone()),
             table: args.shm,
             queues: args.queue.0,
             queue_length: args.queue_length,
             receive_buffer: args.receive_buffer.0,
-            fragments: args.fragments.settings(args.copy_range)?,
+            fragments,
             gather: Duration::from_micros(args.gather.into()),
             mark_mask: mask,
             no_targets_mark,
@@ -184,6 +280,12 @@ impl TryFrom<Args> for Settings {
             log: args.log,
         })
     }
+}
+
+/// What comes in by the tun device came in by one of the others before.
+fn with_tun(devices: &[Device], fragments: &FragSettings) -> Vec<String> {
+    let tun = fragments.tun.iter().filter(|_| !devices.is_empty()).map(ToString::to_string);
+    devices.iter().map(|device| device.0.clone()).chain(tun).collect()
 }
 
 /// `N` or `A:B`.
@@ -207,6 +309,31 @@ impl FromStr for Queues {
             return Err("more than 64 queues");
         }
         Ok(Queues(first..=last))
+    }
+}
+
+/// What becomes of packets without a consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum NoConsumer {
+    /// They go on without a mark.
+    Accept,
+    /// They end here.
+    Drop,
+}
+
+/// The name of a network device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Device(String);
+
+impl FromStr for Device {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let legal = |byte: u8| byte.is_ascii_graphic() && byte != b'/';
+        match text.len() {
+            1..=15 if text.bytes().all(legal) => Ok(Device(text.into())),
+            _ => Err("not the name of a device: 1 to 15 characters without space and '/'"),
+        }
     }
 }
 
@@ -299,6 +426,28 @@ mod tests {
     }
 
     #[test]
+    fn rules_are_as_wanted() {
+        assert_eq!(settings("").unwrap().rules, None);
+        let line = "--vip 10.0.0.0/24 1000:: 10.0.0.7 --device eth1 eth2 --fast --queue 0:3 \
+                    --no-consumer accept --notrack --local --mark-mask 0xff";
+        let rules = settings(line).unwrap().rules.unwrap();
+        let Wanted { vips, devices, local, notrack, queues, mark_mask } = rules.wanted;
+        let vips: Vec<String> = vips.iter().map(Cidr::to_string).collect();
+        assert_eq!(vips, ["10.0.0.0/24", "1000::/128"]);
+        assert_eq!(devices, ["eth1", "eth2"]);
+        assert!(rules.fast && local && notrack);
+        assert_eq!((queues.first, queues.count, queues.bypass), (0, 4, true));
+        assert_eq!(mark_mask, 0xff);
+        let devices = |line| settings(line).unwrap().rules.unwrap().wanted.devices;
+        assert_eq!(devices("--vip 1000:: --device eth1 --tun frag0"), ["eth1", "frag0"]);
+        assert!(devices("--vip 1000:: --tun frag0").is_empty(), "all devices");
+        let rules = settings("--vip 1000::").unwrap().rules.unwrap();
+        assert!(!rules.fast && !rules.wanted.queues.bypass && !rules.wanted.notrack);
+        assert_eq!(settings("--status --json").unwrap().action, Action::Status { json: true });
+        assert_eq!(settings("--down --instance a").unwrap().action, Action::Down);
+    }
+
+    #[test]
     fn fragments_are_held_whole() {
         let fragments = settings("--tun frag0").unwrap().fragments;
         assert_eq!((fragments.table, fragments.copy_range), (FragConfig::default(), 1500));
@@ -336,6 +485,15 @@ mod tests {
             ("--user 0", "root"),
             ("--user no-such-user", "there is no user"),
             ("extra", "unexpected argument"),
+            ("--fast", "--vip"),
+            ("--local", "--vip"),
+            ("--vip", "a value is required"),
+            ("--vip 10.0.0.1/24", "did you mean 10.0.0.0/24?"),
+            ("--vip 10.0.0.1 --device a/b", "not the name of a device"),
+            ("--vip 10.0.0.1 --no-consumer pass", "invalid value"),
+            ("--vip 10.0.0.1 --down", "cannot be used with"),
+            ("--down --status", "cannot be used with"),
+            ("--json", "--status"),
         ] {
             let error = settings(line).unwrap_err();
             assert!(error.contains(complaint), "{line}: {error}");

@@ -20,6 +20,8 @@ use tracing::{debug, info, warn};
 use crate::args::Settings;
 use crate::current::Current;
 use crate::fragments::{self, FragSettings};
+use crate::installed::Installed;
+use crate::mirror::{Mirror, Mirrored, Wake};
 use crate::overload::Overload;
 use crate::summary;
 use crate::worker::{Losses, Worker};
@@ -42,6 +44,8 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         StatsWriter::create(&settings.folder, &settings.instance, &settings.table, &numbers)?;
     let tun = create_tun(settings)?;
     let secret = draw_secret()?;
+    let current = Current::new(table);
+    let policy = Policy { no_targets_mark: settings.no_targets_mark };
     let kernel_queues = KernelQueues::open()
         .inspect_err(|error| {
             warn!("only root may read what the kernel loses ({error}): it is not counted");
@@ -50,22 +54,25 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     if let Some(user) = settings.user {
         privilege::become_user(user, Capability::NetAdmin).context("become the user of --user")?;
     }
+    // Last of all that can fail: from the first rule on there must be somebody who answers.
+    let mut mirror = install_rules(settings, policy, &current)?;
     info!("{}", described(settings, &snapshot));
     warn_of_marks_outside_mask(settings, &snapshot);
     drop(snapshot); // a copy of the whole table
 
     let losses: Vec<Losses> = numbers.iter().map(|_| Losses::default()).collect();
-    let current = Current::new(table);
     let stop = AtomicBool::new(false);
+    let (mirrored, wake) = (Mirrored::default(), Wake::default());
     let mut workers = Vec::new();
     for (place, (&number, losses)) in numbers.iter().zip(&losses).enumerate() {
         workers.push(Worker {
             number,
             current: &current,
-            policy: Policy { no_targets_mark: settings.no_targets_mark },
+            policy,
             mark_mask: settings.mark_mask,
             row: stats.row(place).context("counters: a row is missing")?,
             losses,
+            mirrored: (place == 0 && mirror.is_some()).then_some(&mirrored),
             gather: settings.gather,
             stop: &stop,
         });
@@ -76,7 +83,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     let overload = Overload::new(kernel_queues, &numbers, &losses);
     let complaint = String::new();
     let mut watching =
-        Watching { settings, signals, watch, current: &current, overload, complaint };
+        Watching { settings, signals, watch, current: &current, wake: &wake, overload, complaint };
     std::thread::scope(|scope| {
         let handles: Vec<_> = workers
             .iter()
@@ -93,6 +100,15 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
                 )
             })
             .collect();
+        let mirroring = mirror.as_mut().map(|mirror| {
+            let (current, mirrored, wake, stop) = (&current, &mirrored, &wake, &stop);
+            std::thread::Builder::new().name("mirror".into()).spawn_scoped(scope, move || {
+                let _stop = StopOnDrop(stop);
+                mirror.run(current, mirrored, wake, stop);
+                Ok(())
+            })
+        });
+        let handles: Vec<_> = handles.into_iter().chain(mirroring).collect();
         let started = handles.iter().all(Result::is_ok);
         let watched = match settings.user {
             _ if !started => Ok(()),
@@ -101,10 +117,11 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         };
         let watched = watched.and_then(|()| if started { watching.run(&stop) } else { Ok(()) });
         stop.store(true, Relaxed);
+        wake.call();
         for handle in handles {
             match handle.context("start a thread")?.join() {
                 Ok(result) => result?,
-                Err(_) => bail!("a worker panicked"),
+                Err(_) => bail!("a thread panicked"),
             }
         }
         watched
@@ -113,7 +130,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     watching.overload.read();
     let counts = workers.iter().filter_map(|worker| {
         let (number, mut counts) = worker.row.load()?;
-        worker.losses.add_to(&mut counts);
+        worker.add_counted_elsewhere(&mut counts);
         worker.row.store(number, &counts);
         Some(counts)
     });
@@ -173,6 +190,16 @@ fn open_queues(settings: &Settings, numbers: &[u16]) -> anyhow::Result<Vec<Queue
     Ok(queues)
 }
 
+fn install_rules(
+    settings: &Settings,
+    policy: Policy,
+    current: &Current,
+) -> anyhow::Result<Option<Mirror>> {
+    let Some(rules) = &settings.rules else { return Ok(None) };
+    let installed = Installed::open(&settings.instance)?;
+    Mirror::install(installed, rules.wanted.clone(), rules.fast, policy, current).map(Some)
+}
+
 /// The device by which held fragments come in once more. It must be there before the workers.
 fn create_tun(settings: &Settings) -> anyhow::Result<Option<Tun>> {
     let FragSettings { tun, table, copy_range } = &settings.fragments;
@@ -227,6 +254,7 @@ struct Watching<'a> {
     signals: EndSignals,
     watch: FolderWatch,
     current: &'a Current,
+    wake: &'a Wake,
     overload: Overload<'a>,
     /// The last one about a new table, so that it is not repeated.
     complaint: String,
@@ -243,8 +271,11 @@ impl Watching<'_> {
                 info!("asked to end");
                 return Ok(());
             }
-            self.watch.drain();
+            let changed = self.watch.drain();
             self.follow_table();
+            if changed {
+                self.wake.call();
+            }
             if looked.elapsed() >= TICK {
                 self.overload.look();
                 looked = Instant::now();

@@ -1,11 +1,16 @@
 //! `lb`: takes packets from netfilter queues and sends them on with the fwmark of their target.
 
 mod args;
+mod cidr;
 mod current;
 mod daemon;
 mod fragments;
 mod gathering;
+mod installed;
+mod mirror;
 mod overload;
+mod rules;
+mod status;
 mod summary;
 mod worker;
 
@@ -14,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use args::{Args, Print, Settings};
+use args::{Action, Args, Print, Settings};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -34,7 +39,11 @@ fn main() -> ExitCode {
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .init();
-    exit_code(daemon::run(&settings))
+    exit_code(match settings.action {
+        Action::Run => daemon::run(&settings),
+        Action::Down => status::down(&settings),
+        Action::Status { json } => status::print(&settings, json),
+    })
 }
 
 fn exit_code(result: anyhow::Result<()>) -> ExitCode {

@@ -16,6 +16,7 @@ use lb_sys::nfqueue::{Packet, Queue, Served, Verdict};
 use crate::current::Current;
 use crate::fragments;
 use crate::gathering::Gathering;
+use crate::mirror::Mirrored;
 
 /// What a worker shares with the rest of the daemon.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct Worker<'a> {
     pub row: Row<'a>,
     /// What the kernel lost.
     pub losses: &'a Losses,
+    /// What the mirror of the rules did, for one of the workers to publish.
+    pub mirrored: Option<&'a Mirrored>,
     /// Longest time that packets may gather.
     pub gather: Duration,
     /// Whether to end.
@@ -120,13 +123,21 @@ impl Worker<'_> {
         }
     }
 
+    /// Puts what others counted among the counters.
+    pub fn add_counted_elsewhere(&self, counts: &mut Counts) {
+        self.losses.add_to(counts);
+        if let Some(mirrored) = self.mirrored {
+            mirrored.add_to(counts);
+        }
+    }
+
     fn account(&self, received: &io::Result<()>, served: &Served, counts: &mut Counts) {
         counts.add(Counter::Batches, u64::from(served.packets > 0));
         counts.add(Counter::Repeated, served.repeated);
         counts.add(Counter::VerdictsRefused, served.refused);
         counts.add(Counter::ReceiveErrors, u64::from(received.is_err()));
         counts.add(Counter::SendErrors, u64::from(served.send_error.is_some()));
-        self.losses.add_to(counts);
+        self.add_counted_elsewhere(counts);
         self.row.store(self.number, counts);
     }
 }

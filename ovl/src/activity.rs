@@ -36,6 +36,15 @@ pub fn doing(what: &str) -> Doing {
     Doing(activities)
 }
 
+/// Restores the deadline of before when it is dropped.
+pub struct Limited(Option<Instant>);
+
+/// Until the answer is dropped, what this thread waits for gives up after `limit` at the latest.
+pub fn limit(limit: Duration) -> Limited {
+    let deadline = deadline(limit);
+    OWN.with_borrow_mut(|own| Limited(own.deadline.replace(deadline)))
+}
+
 /// When something in this thread that may take as long as `limit` has to give up.
 pub fn deadline(limit: Duration) -> Instant {
     let own = Instant::now() + limit;
@@ -51,6 +60,12 @@ impl Activities {
     fn change<T>(&self, change: impl FnOnce(&mut Vec<String>) -> T) -> T {
         // A thread that panicked has left nothing half done in here.
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        OWN.with_borrow_mut(|own| own.deadline = self.0);
     }
 }
 
@@ -85,5 +100,10 @@ mod tests {
         begin(Activities::default(), hour);
         assert!(deadline(2 * hour) <= Instant::now() + hour);
         assert!(deadline(Duration::ZERO) <= Instant::now());
+        {
+            let _limit = limit(Duration::ZERO);
+            assert!(deadline(hour) <= Instant::now());
+        }
+        assert!(deadline(hour) > Instant::now());
     }
 }

@@ -14,14 +14,48 @@ pub enum Role {
     Tester,
 }
 
+impl Role {
+    /// The word for it in files and variables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Server => "vm",
+            Self::Router => "router",
+            Self::Tester => "tester",
+        }
+    }
+
+    /// How many nodes of this role there can be.
+    pub fn limit(self) -> u8 {
+        match self {
+            Self::Server => 200,
+            Self::Router | Self::Tester => 20,
+        }
+    }
+
+    /// The number before that of its first node.
+    fn base(self) -> u8 {
+        match self {
+            Self::Server => 0,
+            Self::Router => 200,
+            Self::Tester => 220,
+        }
+    }
+
+    /// Its first `count` nodes.
+    pub fn nodes(self, count: u8) -> impl Iterator<Item = NodeId> + use<> {
+        (1..=count.min(self.limit())).map(move |index| NodeId(self.base() + index))
+    }
+}
+
 /// The number of a network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NetId(pub u8);
 
 pub const CLUSTER_NET: NetId = NetId(1);
 pub const EXTERNAL_NET: NetId = NetId(2);
-/// Behind the squeeze, where there is one.
-pub const NARROW_NET: NetId = NetId(3);
+
+/// What IPv6 addresses begin with; the IPv4 address follows.
+pub const PREFIX: &str = "1000::1";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
@@ -35,9 +69,9 @@ impl NodeId {
     /// The server that scenarios pick when they need one.
     pub const VM_003: Self = Self(3);
     pub const ROUTER: Self = Self(201);
-    /// A router between router and tester in front of a narrow link.
-    pub const SQUEEZE: Self = Self(202);
     pub const TESTER: Self = Self(221);
+    /// The tester that stands between routers and tester, where there is one.
+    pub const BETWEEN: Self = Self(222);
 
     /// None when no role has this number.
     pub fn new(number: u8) -> Option<Self> {
@@ -54,6 +88,11 @@ impl NodeId {
             201..=220 => Role::Router,
             _ => Role::Tester,
         }
+    }
+
+    /// Its place among the nodes of its role, from 0.
+    pub fn index(self) -> u8 {
+        self.0 - self.role().base() - 1
     }
 
     /// The hardware address of this node's device on a network.
@@ -101,6 +140,34 @@ impl Family {
             Self::V4 => format!("{}/32", self.vip()),
             Self::V6 => format!("{}/128", self.vip()),
         }
+    }
+
+    /// A network as a prefix.
+    pub fn net_prefix(self, net: NetId) -> String {
+        let low = [192, 168, net.0, 0];
+        match self {
+            Self::V4 => format!("{}/24", Ipv4Addr::from(low)),
+            Self::V6 => format!("{}/120", under_prefix(low)),
+        }
+    }
+
+    /// Where virtual addresses may be.
+    pub fn vip_ranges(self) -> Vec<String> {
+        match self {
+            Self::V4 => vec!["10.0.0.0/24".to_owned()],
+            Self::V6 => {
+                vec!["1000::/120".to_owned(), format!("{}/120", under_prefix([10, 0, 0, 0]))]
+            }
+        }
+    }
+
+    /// Where testers may send from.
+    pub fn source_ranges(self) -> Vec<String> {
+        let other = match self {
+            Self::V4 => "50.0.0.0/16",
+            Self::V6 => "2000::/112",
+        };
+        vec![self.source_prefix(), other.to_owned()]
     }
 
     /// Number `index` of the 65,536 addresses that a tester sends from.
@@ -172,7 +239,7 @@ impl fmt::Display for Family {
 }
 
 /// `1000::1:a.b.c.d`
-fn under_prefix([a, b, c, d]: [u8; 4]) -> Ipv6Addr {
+pub fn under_prefix([a, b, c, d]: [u8; 4]) -> Ipv6Addr {
     let high = u16::from_be_bytes([a, b]);
     let low = u16::from_be_bytes([c, d]);
     Ipv6Addr::new(0x1000, 0, 0, 0, 0, 1, high, low)

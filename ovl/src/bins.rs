@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::rootfs::BIN_DIR;
+
 /// Programs of the system that clusters and cases need.
 const SYSTEM: [&str; 10] =
     ["bash", "busybox", "curl", "ethtool", "ip", "ip6tables", "iptables", "nft", "ping", "timeout"];
@@ -14,20 +16,27 @@ const SYSTEM: [&str; 10] =
 const NAMES: [&str; 3] = ["lb", "shm-tool", "mconnect"];
 
 /// The folder of the built binaries; all of them were there when it was made.
+#[derive(Clone)]
 pub struct Bins {
     dir: PathBuf,
     ovl: PathBuf,
 }
 
+/// The folder of the binaries under test: one that was asked for, or that of this executable.
+pub fn dir(asked: Option<&Path>) -> Result<PathBuf> {
+    match asked {
+        Some(dir) => dir.canonicalize().with_context(|| format!("open folder {}", dir.display())),
+        None => {
+            let ovl = env::current_exe().context("find ovl's own executable")?;
+            Ok(ovl.parent().context("find the folder of ovl's executable")?.to_owned())
+        }
+    }
+}
+
 impl Bins {
     pub fn find(dir: Option<&Path>) -> Result<Self> {
         let ovl = env::current_exe().context("find ovl's own executable")?;
-        let dir = match dir {
-            Some(dir) => {
-                dir.canonicalize().with_context(|| format!("open folder {}", dir.display()))?
-            }
-            None => ovl.parent().context("find the folder of ovl's executable")?.to_owned(),
-        };
+        let dir = self::dir(dir)?;
         for name in NAMES {
             if !dir.join(name).is_file() {
                 bail!(
@@ -43,8 +52,12 @@ impl Bins {
         Ok(bins)
     }
 
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// A search path that finds the binaries under test first.
-    pub fn search_path(&self) -> OsString {
+    fn search_path(&self) -> OsString {
         let mut path = self.dir.clone().into_os_string();
         path.push(":");
         path.push(env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into()));
@@ -56,7 +69,11 @@ impl Bins {
     }
 
     /// This executable, for the verbs that run inside a node.
-    pub fn ovl(&self) -> &Path {
-        &self.ovl
+    pub fn ovl_in_node(&self) -> PathBuf {
+        // Its own folder may be on a file system that nodes do not see.
+        if self.ovl.parent() == Some(&self.dir) {
+            return Path::new(BIN_DIR).join("ovl");
+        }
+        self.ovl.clone()
     }
 }

@@ -1,73 +1,214 @@
-//! A cluster: nodes in their roles on two networks, with the addresses and routes that make direct
-//! server return work.
+//! A cluster: nodes on numbered networks, made as a plan says.
 
-use std::fmt::Write;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
 
-use crate::address::{
-    CLUSTER_NET, EXTERNAL_NET, FAMILIES, Family, NARROW_NET, NetId, NodeId, Role,
-};
-use crate::bins::Bins;
+use crate::address::{NetId, NodeId, Role};
 use crate::net::{Attachment, Switch};
-use crate::node::Node;
+use crate::node::{Node, Site, Starting};
+use crate::order::Order;
+use crate::rootfs;
+use crate::state::{Folder, ProcessId};
+use crate::topology::plan::{Device, NodePlan, Plan};
 
-/// What a cluster is to look like.
-#[derive(Clone, Copy)]
-pub struct Layout {
-    pub servers: u8,
-    /// Whether devices may pass large segments and unfinished checksums on, as real ones do.
-    pub offload: bool,
-    /// Whether a link between router and tester takes less than the others: a node in front of it,
-    /// beyond the router, tells senders so.
-    pub squeezed: bool,
+/// How long nodes may take to come up, and their start-up scripts to run.
+const UP: Duration = Duration::from_secs(60);
+const SCRIPTS: Duration = Duration::from_secs(120);
+
+/// What a running cluster consists of, for those who come later.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    pub topology: String,
+    /// Seconds since 1970.
+    pub started: u64,
+    pub nets: Vec<u8>,
+    pub nodes: Vec<NodeRecord>,
+    /// What it was asked to be, for nodes that come later.
+    pub order: Order,
 }
 
-/// The MTU of the narrow link; 1,280 is the least that IPv6 allows.
-const NARROW_MTU: u16 = 1300;
-
-impl Default for Layout {
-    fn default() -> Self {
-        Self { servers: 4, offload: true, squeezed: false }
-    }
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeRecord {
+    pub number: u8,
+    pub name: String,
+    pub role: String,
+    /// The node's process 1, as the holder sees it.
+    pub init: ProcessId,
+    pub devices: Vec<DeviceRecord>,
 }
 
-/// Ends with all its nodes when it is dropped.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeviceRecord {
+    pub name: String,
+    pub net: u8,
+}
+
+/// Ends with all the nodes that it has started when it is dropped.
 pub struct Cluster {
-    layout: Layout,
-    nodes: Vec<(NodeId, Node)>,
-    _switch: Switch,
+    nodes: BTreeMap<NodeId, Node>,
+    switch: Switch,
+    folder: Folder,
+    record: Record,
 }
 
 impl Cluster {
-    pub fn start(layout: Layout, bins: &Bins) -> Result<Self> {
-        let search_path = bins.search_path();
-        let mut switch = Switch::start(&search_path)?;
-        let squeeze = layout.squeezed.then_some(NodeId::SQUEEZE);
-        let routers = [NodeId::ROUTER].into_iter().chain(squeeze);
-        let ids = servers(layout.servers).chain(routers).chain([NodeId::TESTER]);
-        let mut nodes = ids
-            .map(|id| Ok((id, Node::start(&id.to_string(), &search_path)?)))
-            .collect::<Result<Vec<_>>>()?;
-        switch.wait_ready()?;
-        for (_, node) in &mut nodes {
-            node.wait_ready()?;
-            // Before the devices come: they inherit the defaults.
-            node.script(SYSCTL)?;
+    /// Starts a cluster; only in a holder, whose folder it is. It tells how far it is.
+    pub fn start(folder: &Folder, order: &Order, say: impl FnMut(&str)) -> Result<Self> {
+        Self::start_plan(folder, order, &order.plan()?, say)
+    }
+
+    /// Starts a cluster that looks otherwise than its topology would say.
+    pub fn start_plan(
+        folder: &Folder,
+        order: &Order,
+        plan: &Plan,
+        mut say: impl FnMut(&str),
+    ) -> Result<Self> {
+        let work = folder.work();
+        for name in [rootfs::LAYER, rootfs::OWN] {
+            let path = work.join(name);
+            fs::create_dir_all(&path)
+                .with_context(|| format!("create folder {}", path.display()))?;
         }
-        let narrow = layout.squeezed.then_some(NARROW_NET);
-        let nets: Vec<_> = [CLUSTER_NET, EXTERNAL_NET].into_iter().chain(narrow).collect();
-        switch.add_networks(&nets)?;
-        switch.attach(&attachments(&nodes, layout))?;
-        for (id, node) in &nodes {
-            let script = node_script(*id, layout);
-            node.script(&script).with_context(|| format!("set up {id}"))?;
+        order.lay(&work.join(rootfs::LAYER))?;
+        let mut cluster = Self {
+            nodes: BTreeMap::new(),
+            switch: Switch::start(&work, &plan.nets)?,
+            folder: folder.clone(),
+            record: Record {
+                topology: plan.topology.clone(),
+                started: now(),
+                nets: plan.nets.iter().map(|net| net.0).collect(),
+                nodes: Vec::new(),
+                order: order.clone(),
+            },
+        };
+        cluster.add(&plan.nodes, &mut say)?;
+        Ok(cluster)
+    }
+
+    /// A cluster that runs already; only where its holder is, see [`crate::holder::enter`].
+    pub fn attach(folder: &Folder) -> Result<Self> {
+        let record = Record::read(folder)?;
+        let nodes = record.nodes.iter().map(|node| {
+            let id = NodeId::new(node.number).context("read cluster: odd number of a node")?;
+            Ok((id, Node::of_running(id, node.init.pid)))
+        });
+        Ok(Self {
+            nodes: nodes.collect::<Result<_>>()?,
+            switch: Switch::of_running(&folder.work()),
+            folder: folder.clone(),
+            record,
+        })
+    }
+
+    fn add(&mut self, plans: &[NodePlan], say: &mut dyn FnMut(&str)) -> Result<()> {
+        let site = Site { work: self.folder.work(), bin_dir: self.record.order.bin_dir.clone() };
+        let ids: Vec<NodeId> = plans.iter().map(|plan| plan.id).collect();
+        let mut starting = Starting::launch(&ids, &site)?;
+        starting.wait_there(UP)?;
+        say(&format!("{} nodes", ids.len()));
+        let nodes = || plans.iter().zip(starting.nodes().iter().map(|(_, node)| node));
+        self.switch.attach(nodes().flat_map(|(plan, node)| {
+            plan.devices.iter().map(|device| Attachment {
+                id: plan.id,
+                init: node.entry().init(),
+                device: &device.name,
+                net: device.net,
+                mtu: device.mtu,
+            })
+        }))?;
+        for (plan, node) in nodes() {
+            for file in &plan.files {
+                node.write(&file.path, &file.content)?;
+            }
         }
-        Ok(Self { layout, nodes, _switch: switch })
+        say("start-up scripts");
+        let records = nodes().map(|(plan, node)| NodeRecord::new(plan, node));
+        let records = records.collect::<Result<Vec<_>>>()?;
+        let nodes = starting.go(SCRIPTS)?;
+        self.record.nodes.extend(records);
+        self.record.nodes.sort_by_key(|node| node.number);
+        self.nodes.extend(nodes);
+        Ok(())
+    }
+
+    /// Adds nodes to a running cluster. The others do not notice.
+    pub fn scale_out(&mut self, ids: &BTreeSet<NodeId>) -> Result<()> {
+        if let Some(id) = ids.iter().find(|id| self.nodes.contains_key(id)) {
+            bail!("add {id}: it is there already");
+        }
+        let all = self.nodes.keys().chain(ids).copied().collect();
+        let mut plans = self.record.order.plan_of(&all)?.nodes;
+        plans.retain(|plan| ids.contains(&plan.id));
+        self.add_networks(&plans)?;
+        // An earlier attempt may have been killed.
+        self.switch.detach(
+            plans
+                .iter()
+                .flat_map(|plan| plan.devices.iter().map(move |device| (plan.id, device.net))),
+        )?;
+        self.add(&plans, &mut |_| {})
+    }
+
+    /// Networks that no node was on before.
+    fn add_networks(&mut self, plans: &[NodePlan]) -> Result<()> {
+        let nets: BTreeSet<u8> =
+            plans.iter().flat_map(|plan| &plan.devices).map(|device| device.net.0).collect();
+        let new: Vec<NetId> =
+            nets.into_iter().filter(|net| !self.record.nets.contains(net)).map(NetId).collect();
+        self.switch.add_networks(&new)?;
+        self.record.nets.extend(new.iter().map(|net| net.0));
+        self.record.nets.sort_unstable();
+        Ok(())
+    }
+
+    /// Takes nodes out of a running cluster.
+    pub fn scale_in(&mut self, ids: &BTreeSet<NodeId>) -> Result<()> {
+        for id in ids {
+            self.node(*id)?;
+        }
+        for id in ids {
+            drop(self.nodes.remove(id));
+            let gone = |node: &NodeRecord| node.number == id.number();
+            let devices =
+                self.record.nodes.iter().filter(|node| gone(node)).flat_map(|node| &node.devices);
+            self.switch.detach(devices.map(|device| (*id, NetId(device.net))))?;
+            for node in self.record.nodes.iter().filter(|node| gone(node)) {
+                node.init.kill()?;
+            }
+            self.record.nodes.retain(|node| !gone(node));
+        }
+        Ok(())
+    }
+
+    /// Lets all nodes be there when this value is gone, and tells those who come later.
+    pub fn leave(&mut self) -> Result<()> {
+        self.publish()?;
+        self.nodes.values_mut().for_each(Node::leave);
+        Ok(())
+    }
+
+    /// Tells others what the cluster consists of.
+    pub fn publish(&self) -> Result<()> {
+        self.folder.set_cluster(&self.record)
+    }
+
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// All nodes, in ascending order.
+    pub fn ids(&self) -> Vec<NodeId> {
+        self.nodes.keys().copied().collect()
     }
 
     pub fn servers(&self) -> impl Iterator<Item = NodeId> + use<> {
-        servers(self.layout.servers)
+        self.ids().into_iter().filter(|id| id.role() == Role::Server)
     }
 
     pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &Node)> {
@@ -75,8 +216,7 @@ impl Cluster {
     }
 
     pub fn node(&self, id: NodeId) -> Result<&Node> {
-        let found = self.nodes().find(|(other, _)| *other == id);
-        found.map(|(_, node)| node).with_context(|| format!("find node {id}: not in this cluster"))
+        self.nodes.get(&id).with_context(|| format!("find node {id}: not in this cluster"))
     }
 
     pub fn router(&self) -> Result<&Node> {
@@ -88,180 +228,57 @@ impl Cluster {
     }
 }
 
-fn servers(count: u8) -> impl Iterator<Item = NodeId> + use<> {
-    (1..=count).filter_map(NodeId::new)
-}
-
-/// The networks of a node in the order of its devices, eth1 first.
-fn nets(id: NodeId, layout: Layout) -> &'static [NetId] {
-    match id.role() {
-        Role::Server => &[CLUSTER_NET],
-        Role::Router if id == NodeId::SQUEEZE => &[EXTERNAL_NET, NARROW_NET],
-        Role::Router => &[CLUSTER_NET, EXTERNAL_NET],
-        Role::Tester if layout.squeezed => &[NARROW_NET],
-        Role::Tester => &[EXTERNAL_NET],
+impl Record {
+    /// The record of a cluster that must be running and ready.
+    pub fn of(folder: &Folder) -> Result<Self> {
+        let name = folder.name();
+        if folder.holder()?.is_none() {
+            bail!("find cluster {name}: it is not running");
+        }
+        Self::read(folder)
     }
-}
 
-/// The node's devices, each with the network that it is on.
-fn devices(id: NodeId, layout: Layout) -> impl Iterator<Item = (String, NetId)> {
-    nets(id, layout).iter().enumerate().map(|(index, net)| (format!("eth{}", index + 1), *net))
-}
+    fn read(folder: &Folder) -> Result<Self> {
+        let name = folder.name();
+        folder.cluster()?.with_context(|| format!("find cluster {name}: it is not ready yet"))
+    }
 
-fn attachments(nodes: &[(NodeId, Node)], layout: Layout) -> Vec<Attachment<'_>> {
-    nodes
-        .iter()
-        .flat_map(|(id, node)| {
-            devices(*id, layout).map(move |(device, net)| Attachment { id: *id, node, device, net })
+    pub fn node(&self, id: NodeId) -> Result<&NodeRecord> {
+        let found = self.nodes.iter().find(|node| node.number == id.number());
+        found.with_context(|| {
+            let names: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
+            format!("find node {id}: not in this cluster, which has {}", names.join(" "))
         })
-        .collect()
+    }
+
+    /// Process 1 of a node, for one who sees the /proc of the holder.
+    pub fn running(&self, id: NodeId) -> Result<u32> {
+        let init = self.node(id)?.init;
+        if !init.is_alive() {
+            bail!(
+                "find node {id}: it has ended (ovl scale in {0}, ovl scale out {0})",
+                id.number()
+            );
+        }
+        Ok(init.pid)
+    }
 }
 
-/// No duplicate address detection (it delays every address by a second), no addresses from
-/// routers, and no check of a packet's way back: replies of the servers do not pass the router
-/// that the request would expect.
-const SYSCTL: &str = "\
-for name in all default; do
-    echo 0 >/proc/sys/net/ipv6/conf/$name/accept_dad
-    echo 0 >/proc/sys/net/ipv6/conf/$name/accept_ra
-    echo 0 >/proc/sys/net/ipv4/conf/$name/rp_filter
-done
-";
-
-/// The shell script that gives a node its addresses and routes.
-fn node_script(id: NodeId, layout: Layout) -> String {
-    let mut script = String::new();
-    match id.role() {
-        Role::Server => {}
-        Role::Router => script.push_str(
-            "echo 1 >/proc/sys/net/ipv4/ip_forward\n\
-             echo 1 >/proc/sys/net/ipv6/conf/all/forwarding\n",
-        ),
-        Role::Tester => script.push_str(
-            "echo 1 >/proc/sys/net/ipv4/ip_nonlocal_bind\n\
-             echo 1 >/proc/sys/net/ipv6/ip_nonlocal_bind\n",
-        ),
+impl NodeRecord {
+    fn new(plan: &NodePlan, node: &Node) -> Result<Self> {
+        let device =
+            |device: &Device| DeviceRecord { name: device.name.clone(), net: device.net.0 };
+        let init = node.entry().process();
+        Ok(Self {
+            number: plan.id.number(),
+            name: plan.id.to_string(),
+            role: plan.id.role().name().to_owned(),
+            init: init.with_context(|| format!("start {}: it has ended already", plan.id))?,
+            devices: plan.devices.iter().map(device).collect(),
+        })
     }
-    for (device, net) in devices(id, layout) {
-        if !layout.offload {
-            let _ = writeln!(script, "ethtool -K {device} tx off tso off gso off gro off");
-        }
-        // The tester's end stays wide, so that its connections ask for large segments.
-        if net == NARROW_NET && id == NodeId::SQUEEZE {
-            let _ = writeln!(script, "ip link set {device} mtu {NARROW_MTU}");
-        }
-        let _ = writeln!(script, "ip link set {device} up");
-    }
-    for family in FAMILIES {
-        let batch = ip_batch(id, family, layout);
-        let _ = write!(script, "{} -batch - <<END\n{batch}END\n", family.ip());
-    }
-    script
 }
 
-fn ip_batch(id: NodeId, family: Family, layout: Layout) -> String {
-    let mut batch = String::new();
-    let nodad = match family {
-        Family::V4 => "",
-        Family::V6 => " nodad",
-    };
-    for (device, net) in devices(id, layout) {
-        let address = family.address(net, id);
-        let length = family.net_length();
-        let _ = writeln!(batch, "addr add {address}/{length} dev {device}{nodad}");
-    }
-    match id.role() {
-        Role::Server => {
-            let gateway = family.address(CLUSTER_NET, NodeId::ROUTER);
-            let _ = writeln!(batch, "addr add {} dev lo{nodad}", family.vip_prefix());
-            let _ = writeln!(batch, "route add default via {gateway}");
-        }
-        Role::Router if id == NodeId::SQUEEZE => {
-            let tester = family.address(NARROW_NET, NodeId::TESTER);
-            let router = family.address(EXTERNAL_NET, NodeId::ROUTER);
-            let _ = writeln!(batch, "route add {} via {tester}", family.source_prefix());
-            let _ = writeln!(batch, "route add default via {router}");
-        }
-        Role::Router => {
-            let outside = if layout.squeezed { NodeId::SQUEEZE } else { NodeId::TESTER };
-            let outside = family.address(EXTERNAL_NET, outside);
-            let _ = writeln!(batch, "route add {} via {outside}", family.source_prefix());
-            for server in servers(layout.servers) {
-                let mark = server.number();
-                let address = family.address(CLUSTER_NET, server);
-                let _ = writeln!(batch, "rule add fwmark {mark} lookup {mark}");
-                let _ = writeln!(batch, "route add default via {address} table {mark}");
-            }
-        }
-        Role::Tester => {
-            let gateway = match layout.squeezed {
-                true => family.address(NARROW_NET, NodeId::SQUEEZE),
-                false => family.address(EXTERNAL_NET, NodeId::ROUTER),
-            };
-            let _ = writeln!(batch, "route add local {} dev lo", family.source_prefix());
-            let _ = writeln!(batch, "route add default via {gateway}");
-        }
-    }
-    batch
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn servers_own_the_vip_and_return_directly() {
-        let server = NodeId::new(2).unwrap();
-        assert_eq!(
-            ip_batch(server, Family::V4, Layout::default()),
-            "addr add 192.168.1.2/24 dev eth1\n\
-             addr add 10.0.0.0/32 dev lo\n\
-             route add default via 192.168.1.201\n"
-        );
-        assert_eq!(
-            ip_batch(server, Family::V6, Layout::default()),
-            "addr add 1000::1:c0a8:102/120 dev eth1 nodad\n\
-             addr add 1000::/128 dev lo nodad\n\
-             route add default via 1000::1:c0a8:1c9\n"
-        );
-    }
-
-    #[test]
-    fn the_router_has_a_table_for_each_mark() {
-        assert_eq!(
-            ip_batch(NodeId::ROUTER, Family::V4, Layout { servers: 2, ..Layout::default() }),
-            "addr add 192.168.1.201/24 dev eth1\n\
-             addr add 192.168.2.201/24 dev eth2\n\
-             route add 20.0.0.0/16 via 192.168.2.221\n\
-             rule add fwmark 1 lookup 1\n\
-             route add default via 192.168.1.1 table 1\n\
-             rule add fwmark 2 lookup 2\n\
-             route add default via 192.168.1.2 table 2\n"
-        );
-    }
-
-    #[test]
-    fn a_squeeze_is_between_router_and_tester() {
-        let layout = Layout { servers: 1, squeezed: true, ..Layout::default() };
-        let batch = |id| ip_batch(id, Family::V4, layout);
-        assert!(batch(NodeId::ROUTER).contains("route add 20.0.0.0/16 via 192.168.2.202\n"));
-        assert_eq!(
-            batch(NodeId::SQUEEZE),
-            "addr add 192.168.2.202/24 dev eth1\n\
-             addr add 192.168.3.202/24 dev eth2\n\
-             route add 20.0.0.0/16 via 192.168.3.221\n\
-             route add default via 192.168.2.201\n"
-        );
-        assert!(batch(NodeId::TESTER).contains("route add default via 192.168.3.202\n"));
-        assert!(node_script(NodeId::SQUEEZE, layout).contains("ip link set eth2 mtu 1300\n"));
-        assert!(!node_script(NodeId::TESTER, layout).contains("mtu"));
-    }
-
-    #[test]
-    fn offload_is_left_alone_unless_unwanted() {
-        let layout = Layout::default();
-        assert!(!node_script(NodeId::ROUTER, layout).contains("ethtool"));
-        let script = node_script(NodeId::ROUTER, Layout { offload: false, ..layout });
-        assert!(script.contains("ethtool -K eth2 tx off"));
-    }
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -9,10 +10,12 @@ use anyhow::{Context, Result, bail};
 use crate::address::{FAMILIES, Family, NodeId};
 use crate::bins::Bins;
 use crate::cli::DemoArgs;
-use crate::cluster::Layout;
+use crate::cluster::Cluster;
 use crate::flow::{self, Flow, TRANSPORTS, Transport};
-use crate::lab::Lab;
+use crate::holder::Holder;
+use crate::lab::{Lab, Shape};
 use crate::mconnect::{Answers, Connections};
+use crate::order::Order;
 use crate::packet::Extras;
 use crate::shell;
 use crate::style::{Colour, Style, bar};
@@ -25,11 +28,14 @@ const FLOWS: u16 = 1000;
 
 const REMOVED: NodeId = NodeId::VM_003;
 
-pub fn run(args: &DemoArgs) -> Result<ExitCode> {
+pub fn run(holder: &Holder, args: &DemoArgs) -> Result<ExitCode> {
     let bins = Bins::find(args.bin_dir.as_deref())?;
     let style = Style::of_stdout();
     let start = Instant::now();
-    let mut lab = Lab::start(Layout::default(), &bins)?;
+    let order = Order::of_test(&Shape::STANDARD.layout(), bins.dir())?;
+    let cluster = Cluster::start(holder.folder(), &order, |_| {}).context("start cluster")?;
+    let mut lab = Lab::new(Arc::new(cluster), bins);
+    lab.prepare(Shape::STANDARD)?;
     heading(style, &format!("A cluster of 6 nodes, up in {:.1} s", start.elapsed().as_secs_f64()));
     print_picture(style);
     let demo = Demo { style };

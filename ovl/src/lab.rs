@@ -2,21 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::address::{FAMILIES, NodeId};
+use crate::address::{CLUSTER_NET, FAMILIES, Family, NodeId, Role};
 use crate::bins::Bins;
-use crate::cluster::{Cluster, Layout};
+use crate::cluster::Cluster;
 use crate::flood::Flood;
 use crate::flow::Flow;
 use crate::mconnect::{Answers, Connections, PORT};
 use crate::packet::{Extras, first_packet};
 use crate::process::Process;
+use crate::progress;
 use crate::sender::to_hex;
 use crate::stats::Stats;
+use crate::topology::plan::{Size, Variables};
 use crate::wait;
 
 /// The queue that the router's rules lead to when there is one only.
@@ -28,12 +31,38 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// A file on the tester that ends a flood.
 const FLOOD_END: &str = "/run/flood.end";
 
-pub struct Lab<'a> {
+/// What a cluster is made of.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Layout {
+    pub topology: String,
+    pub size: Size,
+    /// Besides those that every cluster has.
+    pub overlays: Vec<String>,
+    pub variables: Variables,
+}
+
+/// The cluster of a lab: servers, a router and a tester.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    pub servers: u8,
+    /// Whether devices may pass large segments and unfinished checksums on, as real ones do.
+    pub offload: bool,
+    /// Whether a link between router and tester takes less than the others: a node in front of it,
+    /// beyond the router, tells senders so.
+    pub squeezed: bool,
+}
+
+/// The MTU of the narrow link; 1,280 is the least that IPv6 allows.
+const NARROW_MTU: u16 = 1300;
+
+pub struct Lab {
     // Before the cluster, so that they end while their nodes are there.
     balancer: Option<Process>,
     servers: Vec<Process>,
-    pub cluster: Cluster,
-    bins: &'a Bins,
+    /// Those of scenario files, by node and name.
+    pub programs: BTreeMap<(NodeId, String), Process>,
+    pub cluster: Arc<Cluster>,
+    bins: Bins,
 }
 
 /// What `shm-tool lookup` says about a flow.
@@ -44,10 +73,34 @@ pub struct Lookup {
     pub mark: Option<u32>,
 }
 
-impl<'a> Lab<'a> {
-    pub fn start(layout: Layout, bins: &'a Bins) -> Result<Self> {
-        let cluster = Cluster::start(layout, bins).context("start cluster")?;
-        Ok(Self { balancer: None, servers: Vec::new(), cluster, bins })
+impl Shape {
+    pub const STANDARD: Self = Self { servers: 4, offload: true, squeezed: false };
+
+    /// The cluster that it wants.
+    pub fn layout(self) -> Layout {
+        // In evil-tester another tester stands between the router and the first one.
+        let (topology, testers) = if self.squeezed { ("evil-tester", 2) } else { ("xnet", 1) };
+        Layout {
+            topology: topology.to_owned(),
+            size: Size { nodes: Some(self.servers), routers: Some(1), testers: Some(testers) },
+            ..Layout::default()
+        }
+    }
+}
+
+impl Lab {
+    pub fn new(cluster: Arc<Cluster>, bins: Bins) -> Self {
+        Self { balancer: None, servers: Vec::new(), programs: BTreeMap::new(), cluster, bins }
+    }
+
+    /// Prepares a cluster that has the layout of `shape`: the virtual addresses, the tester's
+    /// sources and, on the router, a table for each mark.
+    pub fn prepare(&self, shape: Shape) -> Result<()> {
+        for (id, node) in self.cluster.nodes() {
+            let script = node_script(id, shape);
+            node.script(&script).with_context(|| format!("set up {id}"))?;
+        }
+        Ok(())
     }
 
     /// Everything: servers, rules, a table with all servers as targets, `lb`.
@@ -154,9 +207,10 @@ impl<'a> Lab<'a> {
 
     pub fn send_packets(&self, packets: impl Iterator<Item = Vec<u8>>) -> Result<()> {
         let lines: Vec<String> = packets.map(|packet| to_hex(&packet)).collect();
+        progress::tell(self.cluster.tester()?.name(), &format!("send {} packets", lines.len()));
         let ovl = self.ovl()?;
         let tester = self.cluster.tester()?.entry();
-        tester.run_with_input(&[ovl, "send-packets"], &lines.join("\n"))?.success().map(drop)
+        tester.run_with_input(&[&ovl, "send-packets"], &lines.join("\n"))?.success().map(drop)
     }
 
     /// What `shm-tool` says about each flow.
@@ -193,7 +247,7 @@ impl<'a> Lab<'a> {
         let seconds = limit.as_secs().to_string();
         let words = ["flood", "--rate", &rate, "--flows", &flows];
         let end = ["--until", FLOOD_END, "--seconds", &seconds];
-        tester.spawn("flood", &[&[self.ovl()?], &words[..], &end[..]].concat())
+        tester.spawn("flood", &[&[self.ovl()?.as_str()], &words[..], &end[..]].concat())
     }
 
     /// Ends a flood; returns what it sent.
@@ -204,13 +258,64 @@ impl<'a> Lab<'a> {
         Flood::parse(&log).with_context(|| format!("read report of flood: {}", log.trim()))
     }
 
-    fn ovl(&self) -> Result<&str> {
-        self.bins.ovl().to_str().context("name ovl: its path is not UTF-8")
+    /// This executable as nodes see it.
+    pub fn ovl(&self) -> Result<String> {
+        let path = self.bins.ovl_in_node().into_os_string().into_string();
+        path.ok().context("name ovl: its path is not UTF-8")
     }
 
     pub fn stats(&self) -> Result<Stats> {
         Stats::parse(&self.table(&["stats", "--json"])?)
     }
+}
+
+/// The shell script that prepares a node.
+fn node_script(id: NodeId, shape: Shape) -> String {
+    let mut script = String::new();
+    if !shape.offload {
+        script.push_str(
+            "for path in /sys/class/net/eth*; do\n\
+             ethtool -K ${path##*/} tx off tso off gso off gro off\ndone\n",
+        );
+    }
+    // The tester's end stays wide, so that its connections ask for large segments.
+    if shape.squeezed && id == NodeId::BETWEEN {
+        let _ = writeln!(script, "ip link set eth2 mtu {NARROW_MTU}");
+    }
+    if id == NodeId::TESTER {
+        script.push_str(
+            "echo 1 >/proc/sys/net/ipv4/ip_nonlocal_bind\n\
+             echo 1 >/proc/sys/net/ipv6/ip_nonlocal_bind\n",
+        );
+    }
+    for family in FAMILIES {
+        let batch = ip_batch(id, family, shape);
+        let _ = write!(script, "{} -batch - <<END\n{batch}END\n", family.ip());
+    }
+    script
+}
+
+fn ip_batch(id: NodeId, family: Family, shape: Shape) -> String {
+    let mut batch = String::new();
+    match id.role() {
+        Role::Server => {
+            let nodad = if family == Family::V6 { " nodad" } else { "" };
+            let _ = writeln!(batch, "addr add {} dev lo{nodad}", family.vip_prefix());
+        }
+        Role::Router => {
+            for server in (1..=shape.servers).filter_map(NodeId::new) {
+                let mark = server.number();
+                let address = family.address(CLUSTER_NET, server);
+                let _ = writeln!(batch, "rule add fwmark {mark} lookup {mark}");
+                let _ = writeln!(batch, "route add default via {address} table {mark}");
+            }
+        }
+        Role::Tester if id == NodeId::TESTER => {
+            let _ = writeln!(batch, "route add local {} dev lo", family.source_prefix());
+        }
+        Role::Tester => {}
+    }
+    batch
 }
 
 fn parse_lookup(report: &Value) -> Option<Lookup> {
@@ -238,6 +343,33 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_router_has_a_table_for_each_mark() {
+        let shape = Shape { servers: 2, ..Shape::STANDARD };
+        assert_eq!(
+            ip_batch(NodeId::ROUTER, Family::V4, shape),
+            "rule add fwmark 1 lookup 1\n\
+             route add default via 192.168.1.1 table 1\n\
+             rule add fwmark 2 lookup 2\n\
+             route add default via 192.168.1.2 table 2\n"
+        );
+        let server = ip_batch(NodeId::VM_003, Family::V6, shape);
+        assert_eq!(server, "addr add 1000::/128 dev lo nodad\n");
+    }
+
+    #[test]
+    fn offload_and_mtu_are_left_alone_unless_it_is_asked_for() {
+        let plain = Shape::STANDARD;
+        let nodes = [NodeId::VM_003, NodeId::ROUTER, NodeId::TESTER, NodeId::BETWEEN];
+        for id in nodes {
+            let script = node_script(id, plain);
+            assert!(!script.contains("ethtool") && !script.contains("mtu"), "{script}");
+            assert!(node_script(id, Shape { offload: false, ..plain }).contains("tso off"));
+        }
+        let squeezed = |id| node_script(id, Shape { squeezed: true, ..plain }).contains("mtu 1300");
+        assert_eq!(nodes.map(squeezed), [false, false, false, true]);
+    }
 
     #[test]
     fn finds_a_listening_socket() {

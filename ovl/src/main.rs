@@ -9,28 +9,59 @@ mod case;
 mod cli;
 mod cluster;
 mod demo;
+mod enter;
 mod flood;
 mod flow;
+mod harness;
+mod holder;
+mod init;
 mod lab;
 mod mconnect;
+mod namespace;
 mod net;
 mod node;
+mod order;
+mod overlay;
 mod packet;
 mod process;
+mod progress;
+mod random;
+mod rootfs;
+mod scenario;
 mod sender;
 mod shell;
+mod state;
 mod stats;
 mod style;
-mod supervisor;
+mod topology;
 mod trace;
+mod verb;
 mod wait;
 
+use std::env;
+use std::ffi::OsString;
+use std::io;
 use std::process::ExitCode;
 
+use anyhow::{Result, bail};
 use clap::Parser;
 
+use crate::cli::{Args, OverlayVerb, TopologyVerb, Verb};
+use crate::holder::Holder;
+use crate::state::ClusterName;
+
+/// Where a command line is carried out.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Machine,
+    /// In the process that holds a cluster.
+    Holder(&'a Holder),
+    /// In a process below the holder of a running cluster.
+    Below,
+}
+
 fn main() -> ExitCode {
-    match run(&cli::Args::parse()) {
+    match run(&Args::parse(), Place::Machine) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("ovl: {error:#}");
@@ -39,19 +70,69 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &cli::Args) -> anyhow::Result<ExitCode> {
-    if args.verb.needs_cluster() && !args.supervised {
-        return supervisor::run_inside();
-    }
-    match &args.verb {
-        cli::Verb::Demo(demo) => demo::run(demo),
-        cli::Verb::Test(test) => case::run(test),
-        cli::Verb::SendPackets => sender::run(),
-        cli::Verb::Flood(args) => flood::run(args),
-        cli::Verb::Completions { shell } => {
+fn run(args: &Args, place: Place) -> Result<ExitCode> {
+    match (&args.verb, place) {
+        (Verb::Start(args), Place::Holder(holder)) => verb::start::hold(holder, args),
+        (Verb::Start(args), _) => verb::start::run(args),
+        (Verb::Stop(args), _) => verb::stop::run(args),
+        (Verb::Status(args), _) => verb::status::run(args),
+        (Verb::Run(args), _) => verb::run::run(args),
+        (Verb::Shell(args), _) => verb::run::shell(args),
+        (Verb::Tcpdump(args), _) => verb::run::tcpdump(args),
+        (Verb::Cp(args), _) => verb::cp::run(args),
+        (Verb::Scale(args), Place::Below) => verb::scale::below(args),
+        (Verb::Scale(args), _) => verb::scale::run(args),
+        (Verb::Demo(args), Place::Holder(holder)) => demo::run(holder, args),
+        (Verb::Test(args), _) => harness::run(args),
+        (Verb::RunCase(args), Place::Holder(holder)) => harness::hold_case(holder, args),
+        (Verb::RunCase(args), _) => harness::run_case(args, &own_words()),
+        (Verb::Demo(_), _) => holder::run_on_terminal(&ClusterName::unique("demo"), &own_words()),
+        (Verb::Topology(TopologyVerb::List), _) => {
+            topology::verb::list();
+            Ok(ExitCode::SUCCESS)
+        }
+        (Verb::Topology(TopologyVerb::Show(args)), _) => {
+            topology::verb::show(args)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        (Verb::Overlay(OverlayVerb::List), _) => {
+            overlay::write_list(&mut io::stdout().lock())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        (Verb::SendPackets, _) => sender::run(),
+        (Verb::Flood(args), _) => flood::run(args),
+        (Verb::Completions { shell }, _) => {
             cli::write_completions(*shell);
             Ok(ExitCode::SUCCESS)
         }
-        cli::Verb::Man => cli::write_manual(),
+        (Verb::Man, _) => cli::write_manual(),
+        (Verb::Hold(args), Place::Machine) => holder::launch(args),
+        (Verb::Held(args), Place::Machine) => {
+            holder::hold(args, |holder, words| run(&parse(words)?, Place::Holder(holder)))
+        }
+        (Verb::Below { args }, Place::Machine) => run(&parse(args)?, Place::Below),
+        (Verb::Init(args), Place::Machine) => init::run(args),
+        (Verb::Enter(args), Place::Machine) => enter::run(args),
+        (Verb::Exec { command }, Place::Machine) => enter::become_command(command),
+        (
+            Verb::Hold(_)
+            | Verb::Held(_)
+            | Verb::Below { .. }
+            | Verb::Init(_)
+            | Verb::Enter(_)
+            | Verb::Exec { .. },
+            _,
+        ) => {
+            bail!("run ovl: this verb is for ovl itself")
+        }
     }
+}
+
+/// The command line of this process.
+fn own_words() -> Vec<OsString> {
+    env::args_os().skip(1).collect()
+}
+
+fn parse(words: &[OsString]) -> Result<Args> {
+    Ok(Args::try_parse_from([&["ovl".into()], words].concat())?)
 }

@@ -1,51 +1,102 @@
-//! Networks: numbered bridges in a namespace of their own, the switch.
+//! Networks: numbered bridges in a network namespace of their own, the switch.
 
-use std::ffi::OsStr;
 use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::CloneFlags;
 
 use crate::address::{NetId, NodeId};
-use crate::node::Node;
+use crate::namespace::{in_a_thread, in_network, make};
+use crate::node::feed;
 
-/// Holds the bridges of a cluster, so that the machine itself gets none.
-pub struct Switch(Node);
+/// Holds the bridges of a cluster, so that the machine itself gets none. No process is in it: it
+/// is a file in the cluster's work folder.
+pub struct Switch {
+    file: PathBuf,
+    own: bool,
+}
 
 /// A device of a node that is to be put on a network.
 pub struct Attachment<'a> {
     pub id: NodeId,
-    pub node: &'a Node,
-    pub device: String,
+    /// The node's process 1.
+    pub init: u32,
+    pub device: &'a str,
     pub net: NetId,
+    /// What the node's device takes; None for 1,500 bytes.
+    pub mtu: Option<u16>,
 }
 
+const USUAL_MTU: u16 = 1500;
+
+const FILE: &str = "switch";
+
 impl Switch {
-    pub fn start(search_path: &OsStr) -> Result<Self> {
-        Node::start("switch", search_path).map(Self)
+    pub fn start(work: &Path, nets: &[NetId]) -> Result<Self> {
+        let file = work.join(FILE);
+        fs::write(&file, "").with_context(|| format!("create {}", file.display()))?;
+        in_a_thread(|| {
+            make(CloneFlags::CLONE_NEWNET)?;
+            let own = Some("/proc/thread-self/ns/net");
+            mount(own, &file, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+                .context("keep the network of the switch")?;
+            // Bridges have no addresses, so they need no neighbours either.
+            let no_addresses = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
+            fs::write(no_addresses, "1").context("switch IPv6 of bridges off")
+        })?;
+        let switch = Self { file, own: true };
+        switch.add_networks(nets)?;
+        Ok(switch)
     }
 
-    pub fn wait_ready(&mut self) -> Result<()> {
-        self.0.wait_ready()?;
-        // Bridges have no addresses, so they need no neighbours either.
-        self.0.script("echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6")?;
-        Ok(())
+    /// The switch that somebody else has started.
+    pub fn of_running(work: &Path) -> Self {
+        Self { file: work.join(FILE), own: false }
     }
 
     pub fn add_networks(&self, nets: &[NetId]) -> Result<()> {
         self.ip_batch(&networks_batch(nets))
     }
 
-    pub fn attach(&self, attachments: &[Attachment]) -> Result<()> {
+    pub fn attach<'a>(&self, attachments: impl IntoIterator<Item = Attachment<'a>>) -> Result<()> {
         let mut batch = String::new();
-        for Attachment { id, node, device, net } in attachments {
-            attachment_batch(&mut batch, *id, node.entry().holder(), device, *net);
+        for attachment in attachments {
+            attachment_batch(&mut batch, &attachment);
         }
         self.ip_batch(&batch)
     }
 
+    /// Takes devices of nodes away, whether they are there still or not.
+    pub fn detach(&self, ports: impl IntoIterator<Item = (NodeId, NetId)>) -> Result<()> {
+        let batch: String =
+            ports.into_iter().map(|(id, net)| format!("link del {}\n", port(id, net))).collect();
+        // They vanish by themselves some time after the node has ended.
+        self.run(&["-force"], &batch).map(drop)
+    }
+
     fn ip_batch(&self, batch: &str) -> Result<()> {
-        // The batch names nodes by the numbers of processes outside.
-        self.0.entry().ip_batch_outside(batch)
+        self.run(&[], batch)?.success().map(drop)
+    }
+
+    fn run(&self, options: &[&str], batch: &str) -> Result<crate::node::Ran> {
+        in_network(&self.file, || {
+            let mut command = Command::new("ip");
+            command.args(options).args(["-batch", "-"]);
+            feed(command, "ip -batch on the switch", batch).context("run ip (of iproute2)")
+        })
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        if self.own {
+            // Otherwise it ends with the mount namespace of the holder.
+            let _ = umount2(&self.file, MntFlags::MNT_DETACH);
+        }
     }
 }
 
@@ -58,12 +109,19 @@ fn networks_batch(nets: &[NetId]) -> String {
     })
 }
 
-fn attachment_batch(batch: &mut String, id: NodeId, holder: u32, device: &str, net: NetId) {
-    let port = format!("net{}-{id}", net.0);
-    let mac = id.mac(net);
+fn port(id: NodeId, net: NetId) -> String {
+    format!("net{}-{id}", net.0)
+}
+
+fn attachment_batch(batch: &mut String, attachment: &Attachment) {
+    let Attachment { id, init, device, net, mtu } = attachment;
+    let (port, mac) = (port(*id, *net), id.mac(*net));
+    // The node sets its own end, but this one must take as much.
+    let wide =
+        mtu.filter(|mtu| *mtu > USUAL_MTU).map(|mtu| format!("mtu {mtu} ")).unwrap_or_default();
     let _ = writeln!(
         batch,
-        "link add {port} type veth peer name {device} address {mac} netns {holder}"
+        "link add {port} {wide}type veth peer name {device} address {mac} netns {init}"
     );
     let _ = writeln!(batch, "link set {port} master net{} up", net.0);
 }
@@ -84,7 +142,9 @@ mod tests {
     #[test]
     fn an_attachment_is_a_pair_with_one_end_on_the_bridge() {
         let mut batch = String::new();
-        attachment_batch(&mut batch, NodeId::ROUTER, 77, "eth2", NetId(2));
+        let attachment =
+            Attachment { id: NodeId::ROUTER, init: 77, device: "eth2", net: NetId(2), mtu: None };
+        attachment_batch(&mut batch, &attachment);
         assert_eq!(
             batch,
             "link add net2-vm-201 type veth peer name eth2 address 00:00:00:01:02:c9 netns 77\n\

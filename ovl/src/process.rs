@@ -9,21 +9,14 @@ use anyhow::{Context, Result, bail};
 use crate::node::{Entry, run_path};
 use crate::wait;
 
-/// Starts a program, tells its number, waits for it and ends as it did. The shell stays in between
-/// because nsenter, when its child is stopped, stops too and has to be woken. What the shell itself
-/// has to say (that a signal killed its child) is of no interest.
-const KEEP: &str = r#"
-"$@" >"/run/$0.log" 2>&1 &
-echo $! >"/run/$0.pid"
-exec 2>/dev/null
-wait $!
-"#;
+/// Empties the log of a run before, tells the number of the process, which then becomes the program.
+const START: &str = r#": >"/run/$0.log"; echo $$ >"/run/$0.pid"; exec "$@" >>"/run/$0.log" 2>&1"#;
 
 /// Ends (by SIGKILL) when it is dropped. What it prints goes to /run/NAME.log in its node.
 pub struct Process {
     name: String,
     entry: Entry,
-    /// The `nsenter` in between; it passes the exit status on but no signals.
+    /// The process in between, which ends as the program does.
     enter: Child,
     /// The number of the process in its node.
     id: u32,
@@ -37,7 +30,7 @@ impl Process {
         let enter = entry
             .command("sh")
             .arg("-c")
-            .arg(KEEP)
+            .arg(START)
             .arg(name)
             .args(words)
             .stdin(std::process::Stdio::null())

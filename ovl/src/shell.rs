@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use crate::cluster::Cluster;
 use crate::lab::Lab;
 use crate::node::Node;
+use crate::rootfs::SEARCH_PATH;
 
 const START_FILE: &str = "/run/shell.rc";
 
@@ -19,9 +20,9 @@ const START_FILE: &str = "/run/shell.rc";
 pub fn open(lab: &Lab) -> Result<()> {
     let cluster = &lab.cluster;
     let router = cluster.router()?;
-    router.write(START_FILE, &start_file(cluster))?;
-    let holder = router.entry().holder();
-    let namespace = |kind: &str, file: &str| format!("--{kind}=/proc/{holder}/ns/{file}");
+    router.write(START_FILE, &start_file(&lab.ovl()?, cluster))?;
+    let init = router.entry().init();
+    let namespace = |kind: &str, file: &str| format!("--{kind}=/proc/{init}/ns/{file}");
     Command::new("nsenter")
         .args([namespace("mount", "mnt"), namespace("net", "net")])
         .args([namespace("uts", "uts"), namespace("ipc", "ipc")])
@@ -30,18 +31,18 @@ pub fn open(lab: &Lab) -> Result<()> {
         .arg(r#"mount -t proc proc /proc; cd; exec bash --rcfile "$0""#)
         .arg(START_FILE)
         .env("BASH_ENV", START_FILE)
-        .env("PATH", router.entry().search_path())
+        .env("PATH", SEARCH_PATH)
         .env_remove("MARKWAY_SHM_DIR")
         .status()
         .context("start shell")?;
     Ok(())
 }
 
-fn start_file(cluster: &Cluster) -> String {
+fn start_file(ovl: &str, cluster: &Cluster) -> String {
     let mut cases = String::new();
     let mut names = Vec::new();
     for (id, node) in cluster.nodes() {
-        let _ = writeln!(cases, "    {}|{id}) set -- {} ;;", id.number(), enter_words(node));
+        let _ = writeln!(cases, "    {}|{id}) set -- {} ;;", id.number(), enter_words(ovl, node));
         names.push(format!("{} ({id})", id.number()));
     }
     let names = names.join(", ");
@@ -63,8 +64,8 @@ unset BASH_ENV
     )
 }
 
-fn enter_words(node: &Node) -> String {
-    format!("nsenter {}", node.entry().nsenter_args().join(" "))
+fn enter_words(ovl: &str, node: &Node) -> String {
+    format!("'{ovl}' enter {} --", node.entry().init())
 }
 
 /// What to try, for the one who sits before the shell.

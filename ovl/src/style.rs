@@ -24,6 +24,11 @@ impl Style {
         Self { coloured }
     }
 
+    #[cfg(test)]
+    pub fn plain() -> Self {
+        Self { coloured: false }
+    }
+
     pub fn paint(self, colour: Colour, text: &str) -> String {
         self.wrap(&(colour as u8).to_string(), text)
     }

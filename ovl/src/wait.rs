@@ -31,6 +31,21 @@ pub fn until<T>(
     }
 }
 
+/// Looks again and again until `look` returns a value; None when it did not within `limit`.
+pub fn for_up_to<T>(
+    limit: Duration,
+    mut look: impl FnMut() -> Result<Option<T>>,
+) -> Result<Option<T>> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let found = look()?;
+        if found.is_some() || Instant::now() >= deadline {
+            return Ok(found);
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

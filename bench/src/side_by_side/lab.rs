@@ -39,6 +39,8 @@ pub enum Way {
     Plain,
     /// Through these queues, then by mark.
     Queues(RangeInclusive<u16>),
+    /// By mark. Whoever sets it brings rules of its own.
+    Marks,
 }
 
 /// The three namespaces.

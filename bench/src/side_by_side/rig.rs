@@ -29,6 +29,8 @@ pub enum Alternative {
     Lb,
     /// Markway, which answers at once also where waiting a moment would save processor time.
     LbAtOnce,
+    /// Markway's fast plane: the kernel marks packets by itself.
+    Fast,
     /// A consumer on the `nfq` crate.
     Nfq,
     /// The user's program.
@@ -41,6 +43,7 @@ impl fmt::Display for Alternative {
             Alternative::Forward => "forward",
             Alternative::Lb => "lb",
             Alternative::LbAtOnce => "lb --gather 0",
+            Alternative::Fast => "lb --fast",
             Alternative::Nfq => "nfq",
             Alternative::Peer => "peer",
         })
@@ -78,6 +81,7 @@ pub struct Rig {
     pub peer: Option<Peer>,
     plain: Lab,
     queued: Lab,
+    marked: Lab,
     two_queues: Lab,
     bin_dir: PathBuf,
     pin: bool,
@@ -124,6 +128,7 @@ impl Rig {
             peer,
             plain: Lab::new(&Way::Plain)?,
             queued: Lab::new(&Way::Queues(0..=0))?,
+            marked: Lab::new(&Way::Marks)?,
             two_queues: Lab::new(&Way::Queues(0..=1))?,
             bin_dir,
             pin,
@@ -133,7 +138,8 @@ impl Rig {
 
     /// The alternatives that there are.
     pub fn alternatives(&self) -> Vec<Alternative> {
-        let mut all = vec![Alternative::Forward, Alternative::Lb, Alternative::Nfq];
+        let mut all =
+            vec![Alternative::Forward, Alternative::Fast, Alternative::Lb, Alternative::Nfq];
         all.extend(self.peer.as_ref().map(|_| Alternative::Peer));
         all
     }
@@ -141,7 +147,7 @@ impl Rig {
     /// The same with `lb` at once: for what waiting trades one for the other.
     pub fn alternatives_at_once(&self) -> Vec<Alternative> {
         let mut all = self.alternatives();
-        all.insert(2, Alternative::LbAtOnce);
+        all.insert(3, Alternative::LbAtOnce);
         all
     }
 
@@ -149,6 +155,7 @@ impl Rig {
     pub fn lab(&self, alternative: Alternative) -> &Lab {
         match alternative {
             Alternative::Forward => &self.plain,
+            Alternative::Fast => &self.marked,
             Alternative::Lb | Alternative::LbAtOnce | Alternative::Nfq | Alternative::Peer => {
                 &self.queued
             }
@@ -187,6 +194,12 @@ impl Rig {
                 self.make_table(slots, TARGETS, &MARKS)?;
                 let mut command = self.lb("0");
                 command.args(["--gather", "0"]);
+                command
+            }
+            Alternative::Fast => {
+                self.make_table(slots, TARGETS, &MARKS)?;
+                let mut command = self.lb("0");
+                command.args(["--vip", "10.0.0.0/24", "--fast"]);
                 command
             }
             Alternative::Nfq => {
@@ -243,7 +256,7 @@ impl Rig {
     /// Puts a target in or takes it out, by the program that a user of the alternative would use.
     pub fn change(&self, alternative: Alternative, mark: u32, put_in: bool) -> anyhow::Result<()> {
         match (alternative, &self.peer) {
-            (Alternative::Lb, _) => {
+            (Alternative::Lb | Alternative::Fast, _) => {
                 let verb = if put_in { "activate" } else { "deactivate" };
                 run(self.shm_tool(verb).arg(mark.to_string()))
             }

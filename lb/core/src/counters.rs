@@ -36,6 +36,22 @@ pub enum Counter {
     KernelQueueDrops,
     /// Packets that the kernel could not hand over because the socket's buffer was full.
     SocketDrops,
+    /// Packets that the kernel marked by itself since the rules were made.
+    FastPackets,
+    /// Bytes of them.
+    FastBytes,
+    /// Packets that the rules sent to the queue since they were made.
+    QueuedPackets,
+    /// Bytes of them.
+    QueuedBytes,
+    /// Transactions that brought changes of the table into the kernel's map.
+    MapChanges,
+    /// Slots changed by them.
+    MapSlots,
+    /// Slots of the map that were not as they should have been, and were mended.
+    MapRepairs,
+    /// Times that rules were mended which somebody else had changed.
+    RulesMended,
     /// Datagrams of which fragments are remembered now.
     Datagrams,
     /// The most there were at a time.
@@ -62,7 +78,7 @@ pub enum Counter {
     HeldEvicted,
 }
 
-const OTHERS: [(Counter, &str); 22] = [
+const OTHERS: [(Counter, &str); 30] = [
     (Counter::Received, "received"),
     (Counter::Marked, "marked"),
     (Counter::Held, "held"),
@@ -73,6 +89,14 @@ const OTHERS: [(Counter, &str); 22] = [
     (Counter::VerdictsRefused, "verdicts_refused"),
     (Counter::KernelQueueDrops, "kernel_queue_drops"),
     (Counter::SocketDrops, "socket_drops"),
+    (Counter::FastPackets, "fast_packets"),
+    (Counter::FastBytes, "fast_bytes"),
+    (Counter::QueuedPackets, "queued_packets"),
+    (Counter::QueuedBytes, "queued_bytes"),
+    (Counter::MapChanges, "map_changes"),
+    (Counter::MapSlots, "map_slots"),
+    (Counter::MapRepairs, "map_repairs"),
+    (Counter::RulesMended, "rules_mended"),
     (Counter::Datagrams, "datagrams"),
     (Counter::DatagramsPeak, "datagrams_peak"),
     (Counter::DatagramsCompleted, "datagrams_completed"),
@@ -231,18 +255,26 @@ impl Counter {
             Counter::VerdictsRefused => 7,
             Counter::KernelQueueDrops => 8,
             Counter::SocketDrops => 9,
-            Counter::Datagrams => 10,
-            Counter::DatagramsPeak => 11,
-            Counter::DatagramsCompleted => 12,
-            Counter::DatagramsExpired => 13,
-            Counter::DatagramsEvicted => 14,
-            Counter::HeldNow => 15,
-            Counter::HeldPeak => 16,
-            Counter::HeldInjected => 17,
-            Counter::HeldUnsent => 18,
-            Counter::HeldRefused => 19,
-            Counter::HeldExpired => 20,
-            Counter::HeldEvicted => 21,
+            Counter::FastPackets => 10,
+            Counter::FastBytes => 11,
+            Counter::QueuedPackets => 12,
+            Counter::QueuedBytes => 13,
+            Counter::MapChanges => 14,
+            Counter::MapSlots => 15,
+            Counter::MapRepairs => 16,
+            Counter::RulesMended => 17,
+            Counter::Datagrams => 18,
+            Counter::DatagramsPeak => 19,
+            Counter::DatagramsCompleted => 20,
+            Counter::DatagramsExpired => 21,
+            Counter::DatagramsEvicted => 22,
+            Counter::HeldNow => 23,
+            Counter::HeldPeak => 24,
+            Counter::HeldInjected => 25,
+            Counter::HeldUnsent => 26,
+            Counter::HeldRefused => 27,
+            Counter::HeldExpired => 28,
+            Counter::HeldEvicted => 29,
             Counter::Class(class) => OTHERS.len() + class as usize,
             Counter::Dropped(reason) => OTHERS.len() + CLASSES.len() + reason as usize,
         }

@@ -16,6 +16,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod counters;
+pub mod fast;
 pub mod frag;
 pub mod hash;
 pub mod key;

@@ -1,10 +1,11 @@
 //! Any bytes as a packet.
 
+use lb_core::fast::{Lane, lane_of};
 use lb_core::hash::Slot;
 use lb_core::key::{Affinity, Key, KeyModes, SctpHash};
 use lb_core::table::Config;
 use lb_core::walk::{Class, Decision, Policy, Reason, keyed, walk};
-use lb_core::wire::Packet;
+use lb_core::wire::{Packet, protocol};
 
 use crate::choices::Choices;
 use crate::memory::Memory;
@@ -28,11 +29,23 @@ pub fn run(input: &[u8]) {
         assert!(key.hash(config.seed).slot(slots) < Slot(slots));
         assert!(fits(*class, key, &modes), "{class:?} with {key:?}");
     }
+    if let Ok((lane, key)) = lane_of(Packet::whole(bytes), &modes) {
+        assert!(whole == (class_of(&lane), Ok(key)), "{lane:?} with {key:?}, {whole:?}");
+    }
     check_copied(bytes, not_copied, whole, &config);
     check_cuts(bytes, whole, &config);
     check_later_fragment(bytes, &config);
     check_quoted(bytes, whole, &config);
     check_walk(bytes, whole, targets, &config);
+}
+
+/// The class of packets that the kernel decides by itself.
+fn class_of(lane: &Lane) -> Class {
+    match lane.protocol {
+        protocol::TCP => Class::Tcp,
+        protocol::UDP => Class::Udp,
+        _ => Class::Sctp,
+    }
 }
 
 /// Whether a packet of this class may have a key of this kind.

@@ -1,10 +1,12 @@
-//! The system as Markway needs it: shared memory, netfilter queues, signals, capabilities. Unsafe
+//! The system as Markway needs it: shared memory, netfilter queues, nftables, signals, capabilities. Unsafe
 //! code lives here and nowhere else; what a packet means is `lb-core`'s business.
 
 #![warn(missing_docs)]
 
 pub mod capability;
+mod netlink;
 pub mod nfqueue;
+pub mod nft;
 pub mod privilege;
 pub mod random;
 pub mod shm;

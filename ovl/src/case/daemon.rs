@@ -1,9 +1,11 @@
 //! How `lb` starts, refuses to start and ends.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use super::verbs::connect_all_kinds;
-use super::{Case, LIMIT, STANDARD, check, is_soak};
+use super::{Case, PLAIN, check, is_soak};
 use crate::lab::{Lab, PATIENCE, QUEUE};
 use crate::wait;
 
@@ -11,48 +13,47 @@ pub const CASES: &[Case] = &[
     Case {
         name: "queue-in-use",
         about: "a second lb on the same queue or instance is refused, the first goes on",
-        layout: STANDARD,
-        limit: LIMIT,
         run: |lab| {
             lab.start_service()?;
             refuses(lab, &["lb", "--queue", QUEUE, "--instance", "second"], "queue 2")?;
             refuses(lab, &["lb", "--queue", "3"], "instance")?;
             connect_all_kinds(lab, 4)
         },
+        ..PLAIN
     },
     Case {
         name: "table-missing",
         about: "lb without its table says so",
-        layout: STANDARD,
-        limit: LIMIT,
         run: |lab| refuses(lab, &["lb", "--shm", "absent", "--queue", QUEUE], "absent"),
+        ..PLAIN
     },
     Case {
         name: "rights-missing",
         about: "lb without the right to use the queue says so",
-        layout: STANDARD,
-        limit: LIMIT,
         run: |lab| {
             lab.table(&["init"])?;
             let without = ["setpriv", "--bounding-set=-net_admin", "--"];
             refuses(lab, &[&without[..], &["lb", "--queue", QUEUE]].concat(), "CAP_NET_ADMIN")
         },
+        ..PLAIN
     },
     Case {
         name: "sigterm",
         about: "SIGTERM ends lb cleanly, with a summary",
-        layout: STANDARD,
-        limit: LIMIT,
         run: ends_on_sigterm,
+        ..PLAIN
     },
     Case {
         name: "restart",
         about: "a new lb takes over from one that was killed under traffic",
-        layout: STANDARD,
-        limit: LIMIT,
+        alone: true,
         run: taken_over_after_kill,
+        ..PLAIN
     },
 ];
+
+/// Far more than a turn takes.
+const FLOOD_LIMIT: Duration = Duration::from_secs(60);
 
 /// The command must end with an error in one line that names `what`.
 fn refuses(lab: &Lab, words: &[&str], what: &str) -> Result<()> {
@@ -86,7 +87,7 @@ fn taken_over_after_kill(lab: &mut Lab) -> Result<()> {
     lab.start_service()?;
     connect_all_kinds(lab, 4)?;
     for _ in 0..kills {
-        let flood = lab.start_flood(20_000, 500, LIMIT)?;
+        let flood = lab.start_flood(20_000, 500, FLOOD_LIMIT)?;
         serves(lab)?;
         let lb = lab.lb_mut()?;
         lb.signal("KILL")?;

@@ -2,22 +2,21 @@
 
 use anyhow::Result;
 
-use super::{Case, LIMIT, STANDARD, check};
-use crate::cluster::Layout;
+use super::{Case, PLAIN, check};
 use crate::flow;
-use crate::lab::{Lab, PATIENCE};
+use crate::lab::{Lab, PATIENCE, Shape};
 use crate::packet::cut_packet;
 use crate::wait;
 
 /// Packets must reach the queue with the sizes that they were sent with.
-const LAYOUT: Layout = Layout { offload: false, ..STANDARD };
+const SHAPE: Shape = Shape { offload: false, ..Shape::STANDARD };
 
 pub const CASES: &[Case] = &[Case {
     name: "cut-packets",
     about: "packets that end within the ports are dropped and counted",
-    layout: LAYOUT,
-    limit: LIMIT,
+    shape: SHAPE,
     run: cut_packets_are_counted,
+    ..PLAIN
 }];
 
 fn cut_packets_are_counted(lab: &mut Lab) -> Result<()> {

@@ -6,58 +6,70 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::verbs::ping;
-use super::{Case, LIMIT, STANDARD, check};
+use super::{Case, PLAIN, check};
 use crate::address::{FAMILIES, Family};
-use crate::cluster::Layout;
 use crate::flow::{self, Flow, Transport};
-use crate::lab::{Lab, PATIENCE, QUEUE};
+use crate::lab::{Lab, PATIENCE, QUEUE, Shape};
 use crate::packet::{Extras, first_packet};
 use crate::wait;
 
 /// Packets must reach the queue with the sizes that they were sent with.
-const LAYOUT: Layout = Layout { offload: false, ..STANDARD };
+const SHAPE: Shape = Shape { offload: false, ..Shape::STANDARD };
 
 pub const CASES: &[Case] = &[
     Case {
         name: "large-pings",
         about: "pings of 20,000 bytes from many sources are answered, over one queue and over four",
-        layout: LAYOUT,
-        limit: LIMIT,
+        shape: SHAPE,
         run: large_pings,
+        ..PLAIN
     },
     Case {
         name: "reversed-fragments",
         about: "fragments that come last first are held, and meet the server of their datagram",
-        layout: LAYOUT,
-        limit: LIMIT,
+        shape: SHAPE,
         run: |lab| {
             start(lab, &["--tun", TUN])?;
             reversed_fragments_are_held(lab)
         },
+        ..PLAIN
     },
     Case {
         name: "reversed-as-user",
         about: "so they are when lb has become another user",
-        layout: LAYOUT,
-        limit: LIMIT,
+        shape: SHAPE,
         run: |lab| {
             start(lab, &["--tun", TUN, "--user", "nobody"])?;
             reversed_fragments_are_held(lab)
         },
+        ..PLAIN
+    },
+    Case {
+        name: "reversed-own-rules",
+        about: "so they are by rules of lb's own for one device, beside the fast plane",
+        shape: SHAPE,
+        run: |lab| {
+            lab.table(&["init"])?;
+            lab.activate_all()?;
+            let rules = ["--vip", "10.0.0.0/32", "1000::/128", "--device", "eth2", "--fast"];
+            lab.start_lb(&[&["--queue", QUEUES, "--tun", TUN], &rules[..]].concat())?;
+            reversed_fragments_are_held(lab)
+        },
+        ..PLAIN
     },
     Case {
         name: "fragments-restart",
         about: "a new lb takes over from one that was killed while it held fragments",
-        layout: LAYOUT,
-        limit: LIMIT,
+        shape: SHAPE,
         run: held_when_killed,
+        ..PLAIN
     },
     Case {
         name: "reversed-without-tun",
         about: "without a tun device only what comes before the first fragment is dropped",
-        layout: LAYOUT,
-        limit: LIMIT,
+        shape: SHAPE,
         run: reversed_fragments_are_dropped,
+        ..PLAIN
     },
 ];
 

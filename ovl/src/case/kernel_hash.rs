@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::{Case, LIMIT, STANDARD, Skip, check};
+use super::{Case, PLAIN, Skip, check};
 use crate::flow;
 use crate::lab::Lab;
 use crate::packet::Extras;
@@ -11,9 +11,8 @@ use crate::trace::Trace;
 pub const CASES: &[Case] = &[Case {
     name: "kernel-hash",
     about: "nft's jhash, lb and shm-tool agree, with IP options and extension headers too",
-    layout: STANDARD,
-    limit: LIMIT,
     run: all_agree,
+    ..PLAIN
 }];
 
 fn all_agree(lab: &mut Lab) -> Result<()> {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, Result};
 
 use super::verbs::{trace_flows, trace_packets};
-use super::{Case, LIMIT, STANDARD, check};
+use super::{Case, PLAIN, check};
 use crate::address::FAMILIES;
 use crate::flow::{self, Flow, TRANSPORTS, Transport};
 use crate::lab::{Lab, QUEUE};
@@ -17,16 +17,14 @@ pub const CASES: &[Case] = &[
     Case {
         name: "sctp-encap",
         about: "SCTP in UDP goes where its own ports lead, on every path of an association",
-        layout: STANDARD,
-        limit: LIMIT,
         run: ports_inside_decide,
+        ..PLAIN
     },
     Case {
         name: "client-affinity",
         about: "with --affinity client all flows of a source address meet one server",
-        layout: STANDARD,
-        limit: LIMIT,
         run: a_client_meets_one_server,
+        ..PLAIN
     },
 ];
 

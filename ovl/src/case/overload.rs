@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::queues::kernel_queues;
 use super::verbs::{arrivals, connect_all_kinds};
-use super::{Case, LIMIT, STANDARD, check};
+use super::{Case, PLAIN, check};
 use crate::address::{CLUSTER_NET, FAMILIES, Family, NodeId};
 use crate::flow::{self, Transport};
 use crate::lab::{Lab, PATIENCE, QUEUE};
@@ -20,51 +20,45 @@ pub const CASES: &[Case] = &[
     Case {
         name: "queue-full-closed",
         about: "a full queue drops what comes, and lb tells so",
-        layout: STANDARD,
-        limit: LIMIT,
         run: |lab| overload(lab, Full::Queue, Policy::Closed),
+        ..PLAIN
     },
     Case {
         name: "queue-full-open",
         about: "with --fail-open a full queue lets pass what comes",
-        layout: STANDARD,
-        limit: LIMIT,
         run: |lab| overload(lab, Full::Queue, Policy::Open),
+        ..PLAIN
     },
     Case {
         name: "socket-full-closed",
         about: "a full receive buffer drops what comes, and lb tells so",
-        layout: STANDARD,
-        limit: LIMIT,
         run: |lab| overload(lab, Full::Socket, Policy::Closed),
+        ..PLAIN
     },
     Case {
         name: "socket-full-open",
         about: "what --fail-open does when the receive buffer is full",
-        layout: STANDARD,
-        limit: LIMIT,
         run: |lab| overload(lab, Full::Socket, Policy::Open),
+        ..PLAIN
     },
     Case {
         name: "loss-warnings",
         about: "lb warns of lost packets at most once a second",
-        layout: STANDARD,
-        limit: LIMIT,
+        alone: true,
         run: warnings_are_rare,
+        ..PLAIN
     },
     Case {
         name: "no-consumer-closed",
         about: "while no lb is there packets are dropped",
-        layout: STANDARD,
-        limit: LIMIT,
         run: |lab| no_consumer(lab, Policy::Closed),
+        ..PLAIN
     },
     Case {
         name: "no-consumer-open",
         about: "while no lb is there packets pass unmarked, if the rule says --queue-bypass",
-        layout: STANDARD,
-        limit: LIMIT,
         run: |lab| no_consumer(lab, Policy::Open),
+        ..PLAIN
     },
 ];
 
@@ -84,6 +78,9 @@ enum Policy {
 
 const SENT: u16 = 100;
 const QUEUE_LENGTH: u16 = 10;
+
+/// Far more than four warnings take.
+const FLOOD_LIMIT: Duration = Duration::from_secs(60);
 
 /// How a warning begins.
 const WARNING: &str = "packets lost before they could be decided";
@@ -191,7 +188,7 @@ fn warnings_are_rare(lab: &mut Lab) -> Result<()> {
     lab.table(&["init"])?;
     lab.activate_all()?;
     lab.start_lb(&["--queue", QUEUE, "--queue-length", "1"])?;
-    let flood = lab.start_flood(60_000, 100, LIMIT)?;
+    let flood = lab.start_flood(60_000, 100, FLOOD_LIMIT)?;
     let warnings = |lab: &Lab| -> Result<Vec<f64>> {
         let log = lab.lb()?.log();
         log.lines().filter(|line| line.contains(WARNING)).map(second_of_minute).collect()

@@ -5,19 +5,18 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
-use super::{Case, LIMIT, STANDARD, check};
+use super::{Case, PLAIN, check};
 use crate::address::{FAMILIES, Family};
-use crate::cluster::Layout;
-use crate::lab::{Lab, PATIENCE, QUEUE};
+use crate::lab::{Lab, PATIENCE, QUEUE, Shape};
 use crate::process::Process;
 use crate::wait;
 
 pub const CASES: &[Case] = &[Case {
     name: "pmtu",
     about: "path MTU discovery: replies larger than a link in the middle come through",
-    layout: Layout { squeezed: true, ..STANDARD },
-    limit: LIMIT,
+    shape: Shape { squeezed: true, ..Shape::STANDARD },
     run: replies_come_through,
+    ..PLAIN
 }];
 
 /// Of each family.

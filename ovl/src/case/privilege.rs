@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 
 use super::table::marks_follow_table;
 use super::verbs::connect_all_kinds;
-use super::{Case, LIMIT, STANDARD, check};
+use super::{Case, PLAIN, check};
 use crate::lab::{Lab, PATIENCE, QUEUE};
 use crate::trace::Trace;
 use crate::wait;
@@ -13,16 +13,14 @@ pub const CASES: &[Case] = &[
     Case {
         name: "user",
         about: "lb --user keeps CAP_NET_ADMIN alone, under a system-call filter, and serves",
-        layout: STANDARD,
-        limit: LIMIT,
         run: serves_as_a_user,
+        ..PLAIN
     },
     Case {
         name: "read-only-root",
         about: "lb runs where nothing but the folder of tables can be written",
-        layout: STANDARD,
-        limit: LIMIT,
         run: serves_with_a_root_that_is_read_only,
+        ..PLAIN
     },
 ];
 

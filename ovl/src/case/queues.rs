@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use super::verbs::connect_all_kinds;
-use super::{Case, LIMIT, STANDARD, check};
+use super::{Case, PLAIN, check};
 use crate::lab::Lab;
 use crate::node::Node;
 
@@ -11,16 +11,14 @@ pub const CASES: &[Case] = &[
     Case {
         name: "two-queues",
         about: "the kernel balances over two queues and lb serves both",
-        layout: STANDARD,
-        limit: LIMIT,
         run: |lab| all_queues_serve(lab, 2),
+        ..PLAIN
     },
     Case {
         name: "four-queues",
         about: "the kernel balances over four queues, lb serves and counts all",
-        layout: STANDARD,
-        limit: LIMIT,
         run: |lab| all_queues_serve(lab, 4),
+        ..PLAIN
     },
 ];
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, Result};
 
 use super::verbs::{arrivals, count_arrivals};
-use super::{Case, STANDARD, check, is_soak};
+use super::{Case, PLAIN, check, is_soak};
 use crate::address::{FAMILIES, NodeId};
 use crate::lab::{Lab, PATIENCE, QUEUE};
 use crate::wait;
@@ -14,9 +14,10 @@ use crate::wait;
 pub const CASES: &[Case] = &[Case {
     name: "reconfigure",
     about: "800 changes of 65,537 slots under 60,000 packets/s lose no packet",
-    layout: STANDARD,
     limit: Duration::from_secs(180),
+    alone: true,
     run: nothing_is_lost,
+    ..PLAIN
 }];
 
 /// Packets per second that are asked for.

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::verbs::{connect_all_kinds, trace_flows};
-use super::{Case, LIMIT, STANDARD, check};
+use super::{Case, PLAIN, check};
 use crate::flow;
 use crate::lab::{Lab, PATIENCE};
 use crate::trace::Trace;
@@ -12,9 +12,8 @@ use crate::wait;
 pub const CASES: &[Case] = &[Case {
     name: "table-recreated",
     about: "lb follows a table of other dimensions without a restart",
-    layout: STANDARD,
-    limit: LIMIT,
     run: lb_follows,
+    ..PLAIN
 }];
 
 fn lb_follows(lab: &mut Lab) -> Result<()> {

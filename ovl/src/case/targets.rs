@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::verbs::{connect_all_kinds, trace_flows};
-use super::{Case, LIMIT, STANDARD, check};
+use super::{Case, PLAIN, check};
 use crate::address::{FAMILIES, NodeId};
 use crate::flow::{self, TRANSPORTS, Transport};
 use crate::lab::{Lab, QUEUE};
@@ -14,23 +14,20 @@ pub const CASES: &[Case] = &[
     Case {
         name: "target-removed",
         about: "only the flows of a removed target move, and they return with it",
-        layout: STANDARD,
-        limit: LIMIT,
         run: only_its_flows_move,
+        ..PLAIN
     },
     Case {
         name: "no-targets",
         about: "without targets packets are dropped and counted",
-        layout: STANDARD,
-        limit: LIMIT,
         run: dropped_without_targets,
+        ..PLAIN
     },
     Case {
         name: "no-targets-mark",
         about: "without targets packets get the mark that was set for it",
-        layout: STANDARD,
-        limit: LIMIT,
         run: marked_without_targets,
+        ..PLAIN
     },
 ];
 

@@ -86,7 +86,7 @@ fn all_of_an_explanation() {
         },
         // As the kernel gives it.
         "hash": 0x1d37_1cac, "slot": 113, "slot_mark": 101, "mark": 101,
-        "dropped": null, "reason": null,
+        "dropped": null, "reason": null, "plane": "fast", "queued_because": null,
     });
     assert_eq!(room.json(line), expected);
     assert_eq!(explain(&room, UDP, ""), expected);
@@ -102,6 +102,7 @@ words    0a000001 0a000002 11000000 0fa00050
 hash     0x1d371cac
 slot     113
 mark     101
+plane    fast: with lb --fast the kernel marks it
 "
     );
 }
@@ -221,6 +222,7 @@ fn every_drop_has_its_reason() {
 headers  IPv4: the packet ends inside a header
 class    unreadable
 dropped  truncated: the packet ends inside a header
+plane    slow: it goes to the queue, because the packet ends inside a header
 "
     );
     // Options push the ports out of what lb is given.
@@ -244,6 +246,38 @@ dropped  truncated: the packet ends inside a header
     assert_eq!(explain(&room, &hop_by_hop, "")["mark"], 101);
 }
 
+/// Packets that the kernel would have to think about go to the queue, and it is told why.
+#[test]
+fn every_packet_has_its_plane() {
+    let room = Room::with(&["init --sctp-encap 9899", "activate 101"]);
+    let fragment = UDP.replacen("0000 0000 4011", "0000 2000 4011", 1);
+    let encapsulated = UDP.replacen("0fa0 0050", "0fa0 26ab", 1) + "0000 0000 0000 0000 0fa0 0050";
+    let options = UDP.replacen("4500", "4600", 1) + "0fa0 0050";
+    let v6 = |next: &str| {
+        let address = "10000000000000000000000000000001";
+        format!(
+            "6000 0000 0010 {next} 40 {address} {address} 0600 0000 0000 0000 0fa0 0050 0000 0000"
+        )
+    };
+    for (hex, why) in [
+        (UDP, None),
+        (&options, None),
+        (&v6("06"), None),
+        (&fragment, Some("it is a fragment")),
+        (&v6("00"), Some("it has IPv6 extension headers")),
+        (&v6("33"), Some("it has IPv6 extension headers")),
+        (&v6("3a"), Some("its protocol is neither TCP nor UDP nor SCTP")),
+        (&encapsulated, Some("it is UDP to a port of --sctp-encap")),
+    ] {
+        let explained = explain(&room, hex, "");
+        let plane = if why.is_some() { "slow" } else { "fast" };
+        assert_eq!(
+            (&explained["plane"], &explained["queued_because"]),
+            (&json!(plane), &json!(why))
+        );
+    }
+}
+
 #[test]
 fn without_an_active_target() {
     let room = Room::with(&["init", "activate 5 --weight 0"]);
@@ -251,12 +285,16 @@ fn without_an_active_target() {
     let explained = room.json(line);
     assert_eq!((&explained["mark"], &explained["dropped"]), (&Value::Null, &json!("no_target")));
     assert!(explained["slot"].is_u64());
-    assert!(room.ok(line).ends_with("\ndropped  no_target: no target is active\n"));
+    assert!(room.ok(line).contains("\ndropped  no_target: no target is active\n"));
+    assert_eq!(
+        (&explained["plane"], &explained["queued_because"]),
+        (&json!("slow"), &json!("no target is active"))
+    );
     let line = format!("{line} --no-targets-mark 0x63");
     let explained = room.json(&line);
     assert_eq!(explained["mark"], 99);
     assert_eq!((&explained["slot_mark"], &explained["dropped"]), (&Value::Null, &Value::Null));
-    assert!(room.ok(&line).ends_with("\nmark     99, because no target is active\n"));
+    assert!(room.ok(&line).contains("\nmark     99, because no target is active\nplane    fast: "));
     room.ok("activate 5 --weight 1");
     assert_eq!(room.json(&line)["mark"], 5);
 }
@@ -321,13 +359,13 @@ fn every_packet_of_a_capture() {
     fs::write(room.path("x.pcap"), &file).unwrap();
     let path = room.path("x.pcap").display().to_string();
 
-    let text = "IPv4 10.0.0.1 -> 10.0.0.2, UDP 4000 -> 80: mark 101\n    \
+    let text = "IPv4 10.0.0.1 -> 10.0.0.2, UDP 4000 -> 80: mark 101; fast plane\n    \
                 key source, destination, protocol, ports: 0a000001 0a000002 11000000 0fa00050; \
                 hash 0x1d371cac; slot 113\n";
     let expected = format!(
         "1: udp: {text}2: not IP: EtherType 0x0806\n3: udp: {text}4: udp: {text}\
          5: udp: IPv4 10.0.0.1 -> 10.0.0.2, UDP: a header lies beyond the copied part of the packet: \
-         dropped not_copied: a header lies beyond the copied part of the packet\n\
+         dropped not_copied: a header lies beyond the copied part of the packet; slow plane\n\
          6: it ends inside its link header\n\
          6 packets: 3 marked, 1 dropped (1 not_copied), 2 passed over\n"
     );
@@ -381,7 +419,7 @@ fn fragments_of_a_capture_follow_the_first() {
     }
     assert_eq!((&lines[1]["slot"], &lines[2]["slot"]), (&whole["slot"], &Value::Null));
     let text = room.ok(&format!("explain --pcap {path}"));
-    assert!(text.contains(", that of the first fragment of its datagram\n"), "{text}");
+    assert!(text.contains(", that of the first fragment of its datagram;"), "{text}");
 }
 
 #[test]

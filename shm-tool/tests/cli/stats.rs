@@ -144,6 +144,8 @@ fn json_has_every_counter() {
         },
         "batches": 0, "repeated": 0, "receive_errors": 0, "send_errors": 0,
         "verdicts_refused": 0, "kernel_queue_drops": 0, "socket_drops": 0,
+        "fast_packets": 0, "fast_bytes": 0, "queued_packets": 0, "queued_bytes": 0,
+        "map_changes": 0, "map_slots": 0, "map_repairs": 0, "rules_mended": 0,
         "datagrams": 0, "datagrams_peak": 0, "datagrams_completed": 0, "datagrams_expired": 0,
         "datagrams_evicted": 0, "held_now": 0, "held_peak": 0, "held_injected": 0,
         "held_unsent": 0, "held_refused": 0, "held_expired": 0, "held_evicted": 0,

@@ -23,7 +23,7 @@ pub fn run(rig: &Rig, effort: Effort, saturation: &mut Saturation) -> anyhow::Re
         for alternative in rig.alternatives_at_once() {
             // What `lb` is compared with first carries the same load.
             let whose = match alternative {
-                Alternative::Forward | Alternative::LbAtOnce => Alternative::Lb,
+                Alternative::Forward | Alternative::Fast | Alternative::LbAtOnce => Alternative::Lb,
                 other => other,
             };
             match saturation_of(rig, effort, whose, saturation) {
@@ -47,7 +47,7 @@ pub fn run(rig: &Rig, effort: Effort, saturation: &mut Saturation) -> anyhow::Re
         what: format!(
             "Round trip of single 36-byte UDP packets to an echo on the sink, about 3,000 a second, \
              the way back unqueued, while 64-byte packets are sent at 10 % and at 50 % of what the \
-             alternative delivers when flooded (plain forwarding: of what lb delivers); {}, probe \
+             alternative delivers when flooded (plain forwarding and the fast plane: of what lb delivers); {}, probe \
              and echo on any.",
             pinning(rig)
         ),

@@ -16,7 +16,7 @@ const CHANGES: u32 = 800;
 const ROUNDS: u32 = 3;
 
 pub fn run(rig: &Rig, effort: Effort) -> anyhow::Result<CaseResults> {
-    let mut alternatives = vec![Alternative::Lb];
+    let mut alternatives = vec![Alternative::Fast, Alternative::Lb];
     let mut notes = Vec::new();
     match &rig.peer {
         Some(Peer { change: Some(_), .. }) => alternatives.push(Alternative::Peer),

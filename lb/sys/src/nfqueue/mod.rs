@@ -7,7 +7,6 @@
 mod kernel_counters;
 mod message;
 mod ring;
-mod socket;
 
 pub use kernel_counters::{KernelCounters, KernelQueues};
 pub use message::{Event, Packet, PacketId, Verdict, events};
@@ -18,9 +17,9 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::capability::Capability;
+use crate::netlink::Socket;
 use message::VerdictBatch;
 use ring::Ring;
-use socket::Socket;
 
 /// How a queue is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use super::socket::Socket;
+use crate::netlink::Socket;
 
 /// Buffers of one size and the kernel's description of them, made once.
 pub(super) struct Ring {

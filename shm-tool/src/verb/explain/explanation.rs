@@ -1,5 +1,8 @@
 //! What lb decides about one packet, with every step that leads there.
 
+use std::fmt;
+
+use lb_core::fast::{Why, lane_of};
 use lb_core::frag::{Fragments, Time};
 use lb_core::hash::{Hash, Slot};
 use lb_core::key::Key;
@@ -16,6 +19,16 @@ pub struct Explanation {
     pub walked: Walked,
     headers: Vec<String>,
     found: Option<Found>,
+    /// Why not the kernel but the queue decides, with `lb --fast`; none if the kernel does.
+    queued: Option<Queued>,
+}
+
+/// What keeps a packet from the fast plane.
+enum Queued {
+    /// Something in the packet.
+    Packet(Why),
+    /// The kernel's map has nothing for its slot.
+    EmptySlot,
 }
 
 /// What the key of a packet leads to.
@@ -63,12 +76,19 @@ impl Explanation {
                 None => Decision::Drop(Reason::NoTarget),
             },
         };
+        let queued = match lane_of(packet, &config.modes) {
+            Err(why) => Some(Queued::Packet(why)),
+            Ok(_) => match decision {
+                Decision::Mark(_) => None,
+                Decision::Drop(_) | Decision::Hold => Some(Queued::EmptySlot),
+            },
+        };
         let mut walked = Walked { class, decision };
         if class == Class::Fragment {
             // No time passes here: what is explained is not how long lb remembers.
             walked.decision = follow(packet, walked, fragments, Time(0));
         }
-        Explanation { walked, headers: texts, found: found.ok() }
+        Explanation { walked, headers: texts, found: found.ok(), queued }
     }
 
     pub fn json(&self) -> Map<String, Value> {
@@ -95,6 +115,8 @@ impl Explanation {
             ("mark", json!(mark)),
             ("dropped", json!(dropped)),
             ("reason", json!(reason)),
+            ("plane", json!(if self.queued.is_some() { "slow" } else { "fast" })),
+            ("queued_because", json!(self.queued.as_ref().map(Queued::to_string))),
         ];
         pairs.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
     }
@@ -110,6 +132,13 @@ impl Explanation {
             rows.push(("slot", found.slot.0.to_string()));
         }
         rows.push(self.outcome());
+        rows.push((
+            "plane",
+            match &self.queued {
+                None => "fast: with lb --fast the kernel marks it".into(),
+                Some(queued) => format!("slow: it goes to the queue, because {queued}"),
+            },
+        ));
         let rows: Vec<Vec<String>> =
             rows.into_iter().map(|(label, text)| vec![label.to_string(), text]).collect();
         aligned(&rows, &[Align::Left, Align::Left])
@@ -119,7 +148,9 @@ impl Explanation {
     pub fn short_text(&self) -> String {
         let headers = self.headers.join(", ");
         let (label, outcome) = self.outcome();
-        let line = format!("{}: {headers}: {label} {outcome}\n", self.walked.class.name());
+        let plane = if self.queued.is_some() { "slow" } else { "fast" };
+        let class = self.walked.class.name();
+        let line = format!("{class}: {headers}: {label} {outcome}; {plane} plane\n");
         match &self.found {
             None => line,
             Some(found) => {
@@ -140,6 +171,15 @@ impl Explanation {
             },
             Decision::Drop(reason) => ("dropped", format!("{}: {reason}", reason.name())),
             Decision::Hold => ("held", "until the first fragment of its datagram comes".into()),
+        }
+    }
+}
+
+impl fmt::Display for Queued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Queued::Packet(why) => why.fmt(f),
+            Queued::EmptySlot => f.write_str("no target is active"),
         }
     }
 }

@@ -212,6 +212,19 @@ fn lines(counts: &Counts) -> Vec<Line> {
         Line::title_if_any("", counts.get(Counter::DatagramsPeak)),
     ]);
     lines.extend(FRAGMENTS.map(|(label, counter)| if_any(label, counter)));
+    let ruled = counts.get(Counter::FastPackets).saturating_add(counts.get(Counter::QueuedPackets));
+    lines.extend([
+        Line::title_if_any("", ruled),
+        Line::title_if_any("by the rules of lb, since they were made", ruled),
+        if_any("fast packets", Counter::FastPackets),
+        if_any("fast bytes", Counter::FastBytes),
+        if_any("queued packets", Counter::QueuedPackets),
+        if_any("queued bytes", Counter::QueuedBytes),
+        if_any("map changes", Counter::MapChanges),
+        if_any("map slots", Counter::MapSlots),
+        if_any("map repairs", Counter::MapRepairs),
+        if_any("rules mended", Counter::RulesMended),
+    ]);
     lines
 }
 

@@ -1,4 +1,4 @@
-//! A netlink socket to netfilter.
+//! A netlink socket to netfilter: for queues and for rules.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Type};
 const IDLE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
-pub(super) struct Socket(socket2::Socket);
+pub(crate) struct Socket(socket2::Socket);
 
 impl Socket {
     pub fn open() -> io::Result<Self> {
@@ -26,6 +26,18 @@ impl Socket {
         // is lost is counted by the kernel and read from there.
         socket.set_flag(libc::NETLINK_NO_ENOBUFS)?;
         Ok(socket)
+    }
+
+    /// Asks for errors that say more than a number, and do not repeat the request.
+    pub fn explain_errors(&self) -> io::Result<()> {
+        self.set_flag(libc::NETLINK_CAP_ACK)?;
+        self.set_flag(libc::NETLINK_EXT_ACK)
+    }
+
+    /// How large a datagram may be, beyond the system's limit.
+    pub fn set_send_buffer(&self, bytes: usize) -> io::Result<()> {
+        let wanted = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+        self.set_option(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, wanted)
     }
 
     /// Asks for a buffer beyond the system's limit, else for as much as the limit allows.
@@ -49,6 +61,20 @@ impl Socket {
         // SAFETY: the buffer is initialised and `recv` writes initialised bytes.
         let buffer = unsafe { &mut *(std::ptr::from_mut(buffer) as *mut [MaybeUninit<u8>]) };
         self.0.recv(buffer)
+    }
+
+    /// A datagram that waits already, or none.
+    pub fn receive_waiting(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        // SAFETY: the buffer is initialised and `recv` writes initialised bytes.
+        let buffer = unsafe { &mut *(std::ptr::from_mut(buffer) as *mut [MaybeUninit<u8>]) };
+        loop {
+            match self.0.recv_with_flags(buffer, libc::MSG_DONTWAIT) {
+                Ok(len) => return Ok(Some(len)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Fills the buffers that the headers describe; says how many.

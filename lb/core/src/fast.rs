@@ -1,0 +1,226 @@
+//! Which packets the kernel decides by itself, from the same table and by the same hash.
+//!
+//! The fast plane takes packets whose key stands at known places: TCP, UDP and SCTP directly behind the
+//! IP header. A [`Lane`] is a kind of packet with the way its key is made; the kernel's rules are made
+//! from lanes, and [`lane_of`] says of a packet which it is in. Whatever is in no lane goes to the queue, and
+//! so does what finds no mark. So the kernel never needs to agree with the walk about anything
+//! difficult: extension headers, fragments and ICMP are the walk's alone.
+
+use thiserror::Error;
+
+use crate::key::{Affinity, Key, KeyModes, SctpHash};
+use crate::target::Mark;
+use crate::walk::Policy;
+use crate::wire::ip::{Addresses, Ip, LengthField};
+use crate::wire::{Packet, WireError, ipv4, ipv6, l4, protocol};
+
+/// A version of IP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// What of a packet is its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Addresses, protocol and ports.
+    Tuple,
+    /// The ports.
+    Ports,
+    /// The source address.
+    Client,
+}
+
+/// A kind of packet that the kernel decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// Its version of IP.
+    pub family: Family,
+    /// Its protocol, which is that of the IP header itself.
+    pub protocol: u8,
+    /// What of it is hashed.
+    pub shape: Shape,
+}
+
+/// Why a packet goes to the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Why {
+    /// It is one.
+    #[error("it is a fragment")]
+    Fragment,
+    /// Only the walk follows the chain.
+    #[error("it has IPv6 extension headers")]
+    ExtensionHeaders,
+    /// Neither TCP nor UDP nor SCTP.
+    #[error("its protocol is neither TCP nor UDP nor SCTP")]
+    Protocol,
+    /// UDP to a port behind which there is SCTP.
+    #[error("it is UDP to a port of --sctp-encap")]
+    Encapsulated,
+    /// The headers cannot be read as far as the ports.
+    #[error("{0}")]
+    Unreadable(#[from] WireError),
+}
+
+/// The lanes of a version of IP, those first that most packets take.
+pub fn lanes(family: Family, modes: &KeyModes) -> [Lane; 3] {
+    [protocol::TCP, protocol::UDP, protocol::SCTP].map(|protocol| {
+        let shape = match (protocol, modes.sctp_hash, modes.affinity) {
+            (protocol::SCTP, SctpHash::Ports, _) => Shape::Ports,
+            (protocol::TCP | protocol::UDP, _, Affinity::Client) => Shape::Client,
+            _ => Shape::Tuple,
+        };
+        Lane { family, protocol, shape }
+    })
+}
+
+/// The lane of a packet with its key, or why it has none. That its mark has bits of others, or that its slot
+/// is empty, are reasons that do not lie in the packet.
+pub fn lane_of(packet: Packet<'_>, modes: &KeyModes) -> Result<(Lane, Key), Why> {
+    let (family, ip) = fixed_header(packet)?;
+    if ip.fragment.is_some() {
+        return Err(Why::Fragment);
+    }
+    if family == Family::V6 && ipv6::is_extension(ip.protocol) {
+        return Err(Why::ExtensionHeaders);
+    }
+    let mut lanes = lanes(family, modes).into_iter();
+    let lane = lanes.find(|lane| lane.protocol == ip.protocol).ok_or(Why::Protocol)?;
+    let ports = l4::ports(ip.payload)?;
+    if lane.protocol == protocol::UDP && modes.sctp_encap.contains(l4::destination(ports)) {
+        return Err(Why::Encapsulated);
+    }
+    Ok((lane, lane.key(ip.addresses, ports)))
+}
+
+/// The header without any that extend it.
+fn fixed_header(packet: Packet<'_>) -> Result<(Family, Ip<'_>), WireError> {
+    let [first] = packet.read(0)?;
+    match first >> 4 {
+        4 => Ok((Family::V4, ipv4::Header::parse(packet, LengthField::Bounds)?.ip())),
+        6 => Ok((Family::V6, ipv6::parse_fixed(packet, LengthField::Bounds)?)),
+        _ => Err(WireError::Malformed),
+    }
+}
+
+impl Lane {
+    /// The key of a packet in this lane.
+    pub fn key(&self, addresses: Addresses<'_>, ports: l4::Ports) -> Key {
+        match self.shape {
+            Shape::Tuple => Key::tuple(addresses, self.protocol, ports),
+            Shape::Ports => Key::ports(ports),
+            Shape::Client => Key::client(addresses),
+        }
+    }
+}
+
+/// What the kernel's map has for a slot that holds this word, if anything: the bits of the mark that
+/// are ours. A packet that has bits of others does not come as far as the map.
+#[inline]
+pub fn element(word: u32, policy: &Policy, mark_mask: u32) -> Option<u32> {
+    Mark::new(word).or(policy.no_targets_mark).map(|mark| mark.get() & mark_mask)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::EncapPorts;
+    use crate::table::Config;
+    use crate::walk::{Class, keyed};
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+
+    fn modes() -> impl Strategy<Value = KeyModes> {
+        (any::<bool>(), any::<bool>(), any::<[bool; 2]>()).prop_map(|(ports, client, encap)| {
+            KeyModes {
+                sctp_hash: if ports { SctpHash::Ports } else { SctpHash::Tuple },
+                affinity: if client { Affinity::Client } else { Affinity::Flow },
+                sctp_encap: EncapPorts(encap.map(|there| if there { 9899 } else { 0 })),
+            }
+        })
+    }
+
+    /// Bytes that are often a packet: a plausible version, length, protocol and port.
+    fn packets() -> impl Strategy<Value = Vec<u8>> {
+        let protocols = prop::sample::select(&[6u8, 17, 132, 1, 58, 44, 51, 0, 43, 60, 47][..]);
+        let bytes = prop::collection::vec(any::<u8>(), 0..100);
+        (bytes, any::<bool>(), protocols, any::<[bool; 4]>()).prop_map(
+            |(mut bytes, v6, protocol, [fits, whole, encap, options])| {
+                let len = u16::try_from(bytes.len()).unwrap();
+                let mut set = |at: usize, values: &[u8]| {
+                    for (byte, value) in bytes.iter_mut().skip(at).zip(values) {
+                        *byte = *value;
+                    }
+                };
+                match v6 {
+                    true => {
+                        set(0, &[0x60]);
+                        set(6, &[protocol]);
+                        if fits {
+                            set(4, &len.saturating_sub(40).to_be_bytes());
+                        }
+                        if encap {
+                            set(42, &9899u16.to_be_bytes());
+                        }
+                    }
+                    false => {
+                        set(0, &[if options { 0x46 } else { 0x45 }]);
+                        set(9, &[protocol]);
+                        if fits {
+                            set(2, &len.to_be_bytes());
+                        }
+                        if whole {
+                            set(6, &[0x40, 0]);
+                        }
+                        if encap {
+                            set(if options { 26 } else { 22 }, &9899u16.to_be_bytes());
+                        }
+                    }
+                }
+                bytes
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+        #[test]
+        fn a_lane_gives_the_key_that_the_walk_gives(bytes in packets(), modes in modes()) {
+            let packet = Packet::whole(&bytes);
+            let config = Config { modes, ..Config::default() };
+            let walked = keyed(packet, &config);
+            match lane_of(packet, &modes) {
+                Ok((lane, key)) => {
+                    let class = match lane.protocol {
+                        protocol::TCP => Class::Tcp,
+                        protocol::UDP => Class::Udp,
+                        _ => Class::Sctp,
+                    };
+                    prop_assert_eq!(walked, (class, Ok(key)));
+                }
+                Err(Why::Fragment) => prop_assert_eq!(walked.0, Class::Fragment),
+                Err(Why::Encapsulated) => prop_assert_eq!(walked.0, Class::SctpInUdp),
+                Err(Why::Unreadable(error)) => prop_assert_eq!(walked.1, Err(error.into())),
+                Err(Why::ExtensionHeaders) => prop_assert_eq!(bytes[0] >> 4, 6),
+                Err(Why::Protocol) => {
+                    let plain = [Class::Tcp, Class::Udp, Class::Sctp, Class::SctpInUdp];
+                    prop_assert!(!plain.contains(&walked.0));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_element_has_our_bits_and_the_mark_of_an_empty_table() {
+        let closed = Policy::default();
+        let open = Policy { no_targets_mark: Mark::new(7) };
+        assert_eq!(element(0x1234, &closed, u32::MAX), Some(0x1234));
+        assert_eq!(element(0x1234, &open, 0xff), Some(0x34));
+        assert_eq!(element(0, &closed, u32::MAX), Some(0));
+        assert_eq!(element(Mark::EMPTY, &closed, u32::MAX), None);
+        assert_eq!(element(Mark::EMPTY, &open, u32::MAX), Some(7));
+    }
+}

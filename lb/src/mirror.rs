@@ -1,0 +1,363 @@
+//! Keeps what is in nftables equal to what the settings and the table say, in a thread beside the workers.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use lb_core::counters::{Counter, Counts};
+use lb_core::fast;
+use lb_core::table::{Config, Generation, Snapshot, TableError};
+use lb_core::walk::Policy;
+use lb_sys::nft::NftError;
+use tracing::{debug, info, warn};
+
+use crate::current::Current;
+use crate::installed::{Changes, InstallError, Installed, NOTHING};
+use crate::rules::{FAST, QUEUED, QueueBy, Ruleset, Wanted};
+
+/// How often it is looked whether somebody else changed nftables: one short request.
+const TICK: Duration = Duration::from_millis(100);
+/// How often the kernel's counters are read, and what failed is tried again.
+const SECOND: Duration = Duration::from_secs(1);
+/// How often the whole map is compared with the table, a part after the other.
+const CHECK: Duration = Duration::from_secs(60);
+/// How long there is none after one, though somebody else changes nftables all the time.
+const PAUSE: Duration = Duration::from_secs(5);
+/// Slots of a part: they take about a millisecond, for which a change has to wait.
+const PART: u32 = 500;
+/// How long there is nothing to do between two parts.
+const BETWEEN_PARTS: Duration = Duration::from_millis(10);
+/// Slots beyond which the map would need more memory (290 bytes a slot) than it is worth.
+const MOST_SLOTS: u32 = 1 << 21;
+
+/// What the kernel does for a running `lb`, and what was done about it.
+#[derive(Debug, Default)]
+pub struct Mirrored {
+    fast_packets: AtomicU64,
+    fast_bytes: AtomicU64,
+    queued_packets: AtomicU64,
+    queued_bytes: AtomicU64,
+    map_changes: AtomicU64,
+    map_slots: AtomicU64,
+    map_repairs: AtomicU64,
+    rules_mended: AtomicU64,
+}
+
+impl Mirrored {
+    /// Puts the numbers among the counters.
+    pub fn add_to(&self, counts: &mut Counts) {
+        counts.set(Counter::FastPackets, self.fast_packets.load(Relaxed));
+        counts.set(Counter::FastBytes, self.fast_bytes.load(Relaxed));
+        counts.set(Counter::QueuedPackets, self.queued_packets.load(Relaxed));
+        counts.set(Counter::QueuedBytes, self.queued_bytes.load(Relaxed));
+        counts.set(Counter::MapChanges, self.map_changes.load(Relaxed));
+        counts.set(Counter::MapSlots, self.map_slots.load(Relaxed));
+        counts.set(Counter::MapRepairs, self.map_repairs.load(Relaxed));
+        counts.set(Counter::RulesMended, self.rules_mended.load(Relaxed));
+    }
+}
+
+/// Tells the mirror that there may be something new.
+#[derive(Debug, Default)]
+pub struct Wake {
+    called: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Wake {
+    /// Ends the wait.
+    pub fn call(&self) {
+        *self.called.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_one();
+    }
+
+    fn wait(&self, timeout: Duration) {
+        let called = self.called.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(called, timeout, |called| !*called);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
+    }
+}
+
+/// The mirror with all that it knows.
+#[derive(Debug)]
+pub struct Mirror {
+    wanted: Wanted,
+    policy: Policy,
+    installed: Installed,
+    by: QueueBy,
+    /// Whether the fast plane was asked for and the kernel can.
+    fast: bool,
+    /// Whether something is in force yet. Before, whatever goes wrong with the fast plane is taken for the
+    /// kernel's lack; later it is tried again.
+    is_started: bool,
+    /// The table that is in the map: the mapping's number, and the publication.
+    mirrored: Option<(u64, Generation)>,
+    check_at: Instant,
+    checked_at: Option<Instant>,
+    /// The slot from which on the check under way goes on.
+    checking: Option<u32>,
+    /// Whether something failed, so that nothing may be believed.
+    in_doubt: bool,
+    try_at: Instant,
+    count_at: Instant,
+    complaint: String,
+}
+
+impl Mirror {
+    /// Installs the rules, or takes over those of the `lb` before.
+    pub fn install(
+        installed: Installed,
+        wanted: Wanted,
+        fast: bool,
+        policy: Policy,
+        current: &Current,
+    ) -> anyhow::Result<Self> {
+        let now = Instant::now();
+        let mut mirror = Mirror {
+            wanted,
+            policy,
+            installed,
+            by: QueueBy::Expression,
+            fast,
+            is_started: false,
+            mirrored: None,
+            check_at: now + CHECK,
+            checked_at: None,
+            checking: None,
+            in_doubt: false,
+            try_at: now,
+            count_at: now,
+            complaint: String::new(),
+        };
+        let changes = mirror.put_all(current)?;
+        mirror.is_started = true;
+        info!("{}", mirror.described(&changes));
+        Ok(mirror)
+    }
+
+    /// Follows the table until it is asked to stop.
+    pub fn run(&mut self, current: &Current, mirrored: &Mirrored, wake: &Wake, stop: &AtomicBool) {
+        while !stop.load(Relaxed) {
+            wake.wait(if self.checking.is_some() { BETWEEN_PARTS } else { TICK });
+            let now = Instant::now();
+            if now < self.try_at {
+                continue;
+            }
+            match self.step(current, mirrored, now) {
+                Ok(()) => self.complaint.clear(),
+                Err(error) => {
+                    // The first time it may be that somebody else was faster: at once once more.
+                    if self.in_doubt {
+                        self.try_at = now + SECOND;
+                        self.complain(format!("{error:#}"));
+                    }
+                    self.in_doubt = true;
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, current: &Current, mirrored: &Mirrored, now: Instant) -> anyhow::Result<()> {
+        let disturbed = self.installed.is_disturbed()?;
+        if self.in_doubt {
+            self.installed.forget();
+        }
+        if self.in_doubt || disturbed {
+            let before = self.mirrored;
+            let changes = self.put_all(current)?;
+            self.report(&changes, self.mirrored == before, mirrored);
+            self.in_doubt = false;
+            // Whoever changed something may have changed the map, too.
+            self.check_soon(now);
+        } else if self.fast && self.is_behind(current)? {
+            self.follow(current, mirrored)?;
+            self.check_soon(now);
+        }
+        if self.fast && (self.checking.is_some() || now >= self.check_at) {
+            self.check(mirrored, now)?;
+        }
+        if now >= self.count_at {
+            self.count_at = now + SECOND;
+            self.count(mirrored)?;
+        }
+        Ok(())
+    }
+
+    fn complain(&mut self, complaint: String) {
+        if complaint != self.complaint {
+            warn!("rules may be out of date: {complaint}; trying again every second");
+            self.complaint = complaint;
+        }
+    }
+
+    fn check_soon(&mut self, now: Instant) {
+        let paused = self.checked_at.map_or(now, |checked_at| checked_at + PAUSE);
+        self.check_at = self.check_at.min(paused.max(now + SECOND));
+    }
+
+    /// Checks another part of the map.
+    fn check(&mut self, mirrored: &Mirrored, now: Instant) -> Result<(), InstallError> {
+        let first = self.checking.unwrap_or_else(|| {
+            // From here on whatever happens is for the next one.
+            self.check_at = now + CHECK;
+            0
+        });
+        let wrong = self.installed.check(first, PART)?;
+        if let Some(wrong @ 1..) = wrong {
+            add(&mirrored.map_repairs, wrong);
+            let table = self.installed.table();
+            warn!(
+                "{wrong} slots of the map in table inet {table} were not as they should be: mended"
+            );
+        }
+        self.checking = wrong.is_some().then(|| first.saturating_add(PART));
+        if self.checking.is_none() {
+            self.checked_at = Some(Instant::now());
+            debug!("map: checked");
+        }
+        Ok(())
+    }
+
+    fn is_behind(&self, current: &Current) -> anyhow::Result<bool> {
+        let (mapped, epoch) = current.get();
+        let generation = mapped.table()?.generation();
+        Ok(self.mirrored != Some((epoch, generation)))
+    }
+
+    /// Brings the map to the newest state of the table, whatever was in between.
+    fn follow(&mut self, current: &Current, mirrored: &Mirrored) -> anyhow::Result<()> {
+        let (mapped, epoch) = current.get();
+        if self.mirrored.is_none_or(|(mirrored, _)| mirrored != epoch) {
+            let changes = self.put_all(current)?;
+            info!("{}", self.described(&changes));
+            add(&mirrored.map_changes, 1);
+            add(&mirrored.map_slots, changes.slots);
+            return Ok(());
+        }
+        if !self.installed.has_map() {
+            self.mirrored = Some((epoch, mapped.table()?.generation()));
+            return Ok(());
+        }
+        let start = Instant::now();
+        let snapshot = match mapped.snapshot() {
+            Err(TableError::Busy(_)) => return Ok(()), // There will be another chance, and newer.
+            snapshot => snapshot?,
+        };
+        let changed = self.installed.put_slots(self.elements(&snapshot))?;
+        self.mirrored = Some((epoch, snapshot.generation));
+        add(&mirrored.map_changes, usize::from(changed > 0));
+        add(&mirrored.map_slots, changed);
+        debug!("map: {changed} slots changed in {:.2?}", start.elapsed());
+        Ok(())
+    }
+
+    /// Puts everything into force, by the means that this kernel has.
+    fn put_all(&mut self, current: &Current) -> anyhow::Result<Changes> {
+        let (mapped, epoch) = current.get();
+        loop {
+            let table = mapped.table()?;
+            let takes = self.fast && self.takes(table.config(), epoch);
+            let snapshot = if takes { Some(mapped.snapshot()?) } else { None };
+            let generation = snapshot.as_ref().map_or(table.generation(), |copy| copy.generation);
+            let config = snapshot.as_ref().map(|snapshot| &snapshot.config);
+            let ruleset = Ruleset::new(&self.wanted, self.by, config);
+            let slots = snapshot.as_ref().map(|snapshot| self.elements(snapshot));
+            match self.installed.put(&ruleset, slots.unwrap_or_default()) {
+                Ok(changes) => {
+                    self.mirrored = Some((epoch, generation));
+                    return Ok(changes);
+                }
+                Err(error) => self.do_without(error)?,
+            }
+        }
+    }
+
+    /// Gives up what the kernel does not have, if there is another way.
+    fn do_without(&mut self, error: InstallError) -> anyhow::Result<()> {
+        let InstallError::Nft { cause, .. } = &error else { return Err(error.into()) };
+        match cause.expression() {
+            Some("queue") if self.by == QueueBy::Expression => {
+                debug!("{cause}: trying the target NFQUEUE");
+                self.by = QueueBy::Target;
+                Ok(())
+            }
+            Some("queue" | "target") => Err(error.into()),
+            _ if self.fast && !self.is_started && !matches!(cause, NftError::NotPermitted) => {
+                warn!("no fast plane, the queue does all the work: this kernel refuses: {cause}");
+                self.fast = false;
+                Ok(())
+            }
+            _ => Err(error.into()),
+        }
+    }
+
+    /// Whether the table is of a size for the fast plane; told once for each table.
+    fn takes(&self, config: &Config, epoch: u64) -> bool {
+        let takes = config.slots <= MOST_SLOTS;
+        if !takes && self.mirrored.is_none_or(|(mirrored, _)| mirrored != epoch) {
+            let slots = config.slots;
+            warn!(
+                "no fast plane, the queue does all the work: the table has {slots} slots, \
+                 more than {MOST_SLOTS}"
+            );
+        }
+        takes
+    }
+
+    fn elements(&self, snapshot: &Snapshot) -> Vec<u32> {
+        let element = |word: &u32| fast::element(*word, &self.policy, self.wanted.mark_mask);
+        snapshot.slots.iter().map(|word| element(word).unwrap_or(NOTHING)).collect()
+    }
+
+    /// Says and counts what was not as it should have been.
+    fn report(&self, changes: &Changes, same_table: bool, mirrored: &Mirrored) {
+        let table = self.installed.table();
+        if changes.made || changes.rules {
+            add(&mirrored.rules_mended, 1);
+            warn!("somebody else changed the rules of table inet {table}: mended");
+        } else if changes.slots > 0 && same_table {
+            add(&mirrored.map_repairs, changes.slots);
+            let slots = changes.slots;
+            warn!(
+                "{slots} slots of the map in table inet {table} were not as they should be: mended"
+            );
+        } else if changes.slots > 0 {
+            add(&mirrored.map_changes, 1);
+            add(&mirrored.map_slots, changes.slots);
+        }
+    }
+
+    fn count(&mut self, mirrored: &Mirrored) -> Result<(), InstallError> {
+        for counter in self.installed.counters()? {
+            let (packets, bytes) = match counter.name.as_str() {
+                FAST => (&mirrored.fast_packets, &mirrored.fast_bytes),
+                QUEUED => (&mirrored.queued_packets, &mirrored.queued_bytes),
+                _ => continue,
+            };
+            packets.store(counter.packets, Relaxed);
+            bytes.store(counter.bytes, Relaxed);
+        }
+        Ok(())
+    }
+
+    fn described(&self, changes: &Changes) -> String {
+        let what = match changes {
+            Changes { made: true, .. } => "made",
+            Changes { rules: true, .. } => "changed",
+            Changes { slots: 0, .. } => "taken over",
+            _ => "taken over, the map brought up to date",
+        };
+        let plane = if self.installed.has_map() { "fast plane" } else { "slow plane" };
+        let by = match self.by {
+            QueueBy::Expression => "queue",
+            QueueBy::Target => "target NFQUEUE",
+        };
+        format!("rules: table inet {} {what}, {plane}, {by}", self.installed.table())
+    }
+}
+
+fn add(counter: &AtomicU64, number: usize) {
+    counter.fetch_add(u64::try_from(number).unwrap_or(u64::MAX), Relaxed);
+}

@@ -1,0 +1,413 @@
+//! The rules of nftables that `lb` owns, as values: what they are follows from the settings and the table.
+//!
+//! ```text
+//! prerouting ─(device)─▶ vips ─┐                ┌─▶ mark from the map, accept
+//! output ──────────────────────┴─(VIP)─▶ ip4/ip6┤
+//!                                               └─▶ queue (all that is left)
+//! ```
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use lb_core::fast::{Family, Lane, Shape, lanes};
+use lb_core::table::Config;
+use lb_core::wire::protocol;
+use lb_sys::nft::{Base, Comparison, Expression, Hook, Meta, Queues, Register, Rule};
+
+use crate::cidr::Cidr;
+
+/// What is wanted of the rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The virtual addresses.
+    pub vips: Vec<Cidr>,
+    /// Devices by which their packets come in; all if there is none.
+    pub devices: Vec<String>,
+    /// Whether packets of this machine count too.
+    pub local: bool,
+    /// Whether they are kept from connection tracking.
+    pub notrack: bool,
+    /// Where packets go.
+    pub queues: Queues,
+    /// The bits of the fwmark that are ours.
+    pub mark_mask: u32,
+}
+
+/// By which means the kernel hands packets over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueBy {
+    /// nftables' own expression.
+    Expression,
+    /// The target of iptables.
+    Target,
+}
+
+/// All of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruleset {
+    /// In an order in which no chain refers to a later one.
+    pub chains: Vec<Chain>,
+    /// The map that the rules look marks up in, with its size.
+    pub map: Option<Map>,
+}
+
+/// A chain with its rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    pub name: &'static str,
+    pub hook: Option<Hook>,
+    pub rules: Vec<Rule>,
+}
+
+/// A map from slots to marks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Map {
+    pub name: String,
+    pub size: u32,
+}
+
+/// The counter of packets that the kernel marked.
+pub const FAST: &str = "fast";
+/// The counter of packets that went to the queue.
+pub const QUEUED: &str = "queue";
+
+const QUEUE: &str = "queue";
+const VIPS: &str = "vips";
+
+impl Ruleset {
+    /// The rules; with a table's configuration those of the fast plane.
+    pub fn new(wanted: &Wanted, by: QueueBy, fast: Option<&Config>) -> Self {
+        let map = fast.map(|config| Map::of(config, wanted.mark_mask));
+        let mut chains = vec![chain(QUEUE, None, vec![queue_rule(wanted, by)])];
+        for family in [Family::V4, Family::V6] {
+            if let (Some(config), Some(map)) = (fast, &map) {
+                chains.push(chain(name_of(family), None, fast_rules(wanted, family, config, map)));
+            }
+        }
+        let entry = |family| if fast.is_some() { name_of(family) } else { QUEUE };
+        let vips = |local| wanted.vips.iter().flat_map(move |vip| vip_rules(vip, entry, local));
+        if wanted.devices.is_empty() {
+            chains.push(chain("prerouting", Some(Hook::Prerouting), vips(false).collect()));
+        } else {
+            chains.push(chain(VIPS, None, vips(false).collect()));
+            let rules = wanted.devices.iter().map(|device| device_rule(device)).collect();
+            chains.push(chain("prerouting", Some(Hook::Prerouting), rules));
+        }
+        if wanted.local {
+            chains.push(chain("output", Some(Hook::Output), vips(fast.is_some()).collect()));
+        }
+        Ruleset { chains, map }
+    }
+}
+
+impl Map {
+    /// Maps of different tables have different names, so that one can be filled while rules look the
+    /// other up.
+    fn of(config: &Config, mark_mask: u32) -> Self {
+        let Config { slots, targets: _, own_mark: _, seed, modes } = config;
+        let mut hasher = DefaultHasher::new();
+        (slots, seed.0, mark_mask, modes.sctp_encap.0).hash(&mut hasher);
+        lanes(Family::V4, modes).map(|lane| lane.shape as u8).hash(&mut hasher);
+        Map { name: format!("slots-{:016x}", hasher.finish()), size: *slots }
+    }
+}
+
+fn chain(name: &'static str, hook: Option<Hook>, rules: Vec<Rule>) -> Chain {
+    Chain { name, hook, rules }
+}
+
+/// A rule that is known again by its comment: it ends with a digest of what the rule does.
+fn rule(text: String, expressions: Vec<Expression>) -> Rule {
+    let mut hasher = DefaultHasher::new();
+    expressions.hash(&mut hasher);
+    Rule { comment: format!("{text} [{:016x}]", hasher.finish()), expressions }
+}
+
+fn name_of(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ip4",
+        Family::V6 => "ip6",
+    }
+}
+
+/// Where the rules work. Packets of both versions of IP use the same registers, as far as they go.
+const FIRST: Register = Register(0);
+
+fn queue_rule(wanted: &Wanted, by: QueueBy) -> Rule {
+    let mut expressions = vec![Expression::Count { counter: QUEUED.into() }];
+    expressions.extend(wanted.notrack.then_some(Expression::NoTrack));
+    expressions.push(match by {
+        QueueBy::Expression => Expression::Queue(wanted.queues),
+        QueueBy::Target => Expression::QueueTarget(wanted.queues),
+    });
+    rule("to the queue".into(), expressions)
+}
+
+fn device_rule(device: &str) -> Rule {
+    const NAME_LEN: usize = 16;
+    let mut name = device.as_bytes().to_vec();
+    name.resize(NAME_LEN, 0);
+    let expressions = vec![
+        Expression::Meta { key: Meta::InputDevice, to: FIRST },
+        equal(FIRST, &name),
+        Expression::Goto(VIPS.into()),
+    ];
+    rule(format!("from {device}"), expressions)
+}
+
+/// The rules for one prefix. `unchecked` packets have not been through the kernel's check of received
+/// ones, which cuts off what lies behind the length that the header tells.
+fn vip_rules(
+    vip: &Cidr,
+    entry: impl Fn(Family) -> &'static str,
+    unchecked: bool,
+) -> impl Iterator<Item = Rule> {
+    let family = if vip.is_v6() { Family::V6 } else { Family::V4 };
+    let to_short = (unchecked && vip.is_v6()).then(|| {
+        const PORTS_LEN: u16 = 4;
+        let mut expressions = to_vip(vip, family);
+        expressions.push(network(4, 2, FIRST));
+        expressions.push(Expression::Compare {
+            register: FIRST,
+            comparison: Comparison::Less,
+            value: PORTS_LEN.to_be_bytes().to_vec(),
+        });
+        expressions.push(Expression::Goto(QUEUE.into()));
+        rule(format!("to {vip}, too short for ports"), expressions)
+    });
+    let mut expressions = to_vip(vip, family);
+    expressions.push(Expression::Goto(entry(family).into()));
+    to_short.into_iter().chain([rule(format!("to {vip}"), expressions)])
+}
+
+fn to_vip(vip: &Cidr, family: Family) -> Vec<Expression> {
+    const NFPROTO_IPV4: u8 = 2;
+    const NFPROTO_IPV6: u8 = 10;
+    let (nfproto, offset, len) = match family {
+        Family::V4 => (NFPROTO_IPV4, 16, 4),
+        Family::V6 => (NFPROTO_IPV6, 24, 16),
+    };
+    let mut expressions = vec![
+        Expression::Meta { key: Meta::Family, to: FIRST },
+        equal(FIRST, &[nfproto]),
+        network(offset, len, FIRST),
+    ];
+    if !vip.is_single() {
+        expressions.push(Expression::And { register: FIRST, mask: vip.mask() });
+    }
+    expressions.push(equal(FIRST, &vip.octets()));
+    expressions
+}
+
+/// What is not for the kernel goes to the queue, then the lanes, then the queue for what is left.
+fn fast_rules(wanted: &Wanted, family: Family, config: &Config, map: &Map) -> Vec<Rule> {
+    let version = match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    };
+    let mut rules = Vec::new();
+    if family == Family::V4 {
+        // Before all else: a later fragment has data where the others have ports. IPv6 has a header of its
+        // own for fragments, and what has any goes to the queue.
+        const MORE_OR_OFFSET: [u8; 2] = [0x3f, 0xff];
+        let expressions = vec![
+            network(6, 2, FIRST),
+            Expression::And { register: FIRST, mask: MORE_OR_OFFSET.to_vec() },
+            not_equal(FIRST, &[0, 0]),
+            Expression::Goto(QUEUE.into()),
+        ];
+        rules.push(rule(format!("{version} fragments"), expressions));
+    }
+    if wanted.mark_mask != u32::MAX {
+        let theirs = (!wanted.mark_mask).to_ne_bytes();
+        let expressions = vec![
+            Expression::Meta { key: Meta::Mark, to: FIRST },
+            Expression::And { register: FIRST, mask: theirs.to_vec() },
+            not_equal(FIRST, &[0; 4]),
+            Expression::Goto(QUEUE.into()),
+        ];
+        rules.push(rule(format!("{version} with marks of others"), expressions));
+    }
+    for port in config.modes.sctp_encap.0.into_iter().filter(|port| *port != 0) {
+        let expressions = vec![
+            network(protocol_offset(family), 1, FIRST),
+            equal(FIRST, &[protocol::UDP]),
+            Expression::Payload { base: Base::Transport, offset: 2, len: 2, to: FIRST },
+            equal(FIRST, &port.to_be_bytes()),
+            Expression::Goto(QUEUE.into()),
+        ];
+        rules.push(rule(format!("{version} SCTP in UDP to port {port}"), expressions));
+    }
+    for lane in lanes(family, &config.modes) {
+        rules.push(lane_rule(wanted, version, &lane, config, map));
+    }
+    let rest = vec![Expression::Goto(QUEUE.into())];
+    rules.push(rule(format!("{version}, what is left"), rest));
+    rules
+}
+
+fn protocol_offset(family: Family) -> u32 {
+    match family {
+        Family::V4 => 9,
+        Family::V6 => 6,
+    }
+}
+
+/// Addresses, protocol and ports go into registers side by side, as they stand in a key.
+fn lane_rule(wanted: &Wanted, version: &str, lane: &Lane, config: &Config, map: &Map) -> Rule {
+    let (address_at, address_len) = match lane.family {
+        Family::V4 => (12, 4),
+        Family::V6 => (8, 16),
+    };
+    let protocol_place = match lane.family {
+        Family::V4 => 2,
+        Family::V6 => 8,
+    };
+    let [protocol, ports, slot, mark] = [0, 1, 2, 3].map(|after| Register(protocol_place + after));
+    let mut expressions = vec![
+        network(protocol_offset(lane.family), 1, protocol),
+        equal(protocol, &[lane.protocol]),
+        // Where they are missing the walk has to say so, whatever the key is.
+        Expression::Payload { base: Base::Transport, offset: 0, len: 4, to: ports },
+    ];
+    let (from, len) = match lane.shape {
+        Shape::Ports => (ports, 4),
+        Shape::Client => (FIRST, address_len),
+        Shape::Tuple => (FIRST, 2 * address_len + 8),
+    };
+    match (lane.shape, lane.family) {
+        (Shape::Ports, _) => {}
+        (Shape::Client, _) => expressions.push(network(address_at, address_len, FIRST)),
+        // Words are loaded faster than anything else.
+        (Shape::Tuple, Family::V4) => {
+            expressions.extend([network(12, 4, FIRST), network(16, 4, Register(1))]);
+        }
+        (Shape::Tuple, Family::V6) => expressions.push(network(8, 32, FIRST)),
+    }
+    expressions.extend([
+        Expression::Hash { from, len, seed: config.seed.0, modulus: config.slots, to: slot },
+        Expression::Lookup { map: map.name.clone(), key: slot, to: mark },
+        Expression::SetMark { from: mark },
+    ]);
+    expressions.extend(wanted.notrack.then_some(Expression::NoTrack));
+    expressions.extend([Expression::Count { counter: FAST.into() }, Expression::Accept]);
+    let protocol = match lane.protocol {
+        protocol::TCP => "TCP",
+        protocol::UDP => "UDP",
+        _ => "SCTP",
+    };
+    rule(format!("{version} {protocol} by its slot"), expressions)
+}
+
+fn network(offset: u32, len: u32, to: Register) -> Expression {
+    Expression::Payload { base: Base::Network, offset, len, to }
+}
+
+fn equal(register: Register, value: &[u8]) -> Expression {
+    Expression::Compare { register, comparison: Comparison::Equal, value: value.to_vec() }
+}
+
+fn not_equal(register: Register, value: &[u8]) -> Expression {
+    Expression::Compare { register, comparison: Comparison::NotEqual, value: value.to_vec() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lb_core::key::{Affinity, EncapPorts, KeyModes, SctpHash};
+
+    fn wanted() -> Wanted {
+        Wanted {
+            vips: vec!["10.0.0.0/24".parse().unwrap(), "1000::".parse().unwrap()],
+            devices: vec![],
+            local: false,
+            notrack: false,
+            queues: Queues { first: 2, count: 1, bypass: false },
+            mark_mask: u32::MAX,
+        }
+    }
+
+    fn names(ruleset: &Ruleset) -> Vec<&'static str> {
+        ruleset.chains.iter().map(|chain| chain.name).collect()
+    }
+
+    fn texts<'a>(ruleset: &'a Ruleset, chain: &str) -> Vec<&'a str> {
+        let chain = ruleset.chains.iter().find(|found| found.name == chain).unwrap();
+        chain.rules.iter().map(|rule| rule.comment.split(" [").next().unwrap()).collect()
+    }
+
+    #[test]
+    fn without_the_fast_plane_all_goes_to_the_queue() {
+        let ruleset = Ruleset::new(&wanted(), QueueBy::Target, None);
+        assert_eq!(names(&ruleset), ["queue", "prerouting"]);
+        assert_eq!(ruleset.map, None);
+        assert_eq!(texts(&ruleset, "prerouting"), ["to 10.0.0.0/24", "to 1000::/128"]);
+        let to_queue = Expression::Goto(QUEUE.into());
+        let ends = ruleset.chains[1].rules.iter().map(|rule| rule.expressions.last().unwrap());
+        assert!(ends.into_iter().all(|end| *end == to_queue));
+    }
+
+    #[test]
+    fn devices_and_packets_of_this_machine_have_chains_of_their_own() {
+        let wanted = Wanted { devices: vec!["eth1".into()], local: true, ..wanted() };
+        let config = Config::default();
+        let ruleset = Ruleset::new(&wanted, QueueBy::Expression, Some(&config));
+        assert_eq!(names(&ruleset), ["queue", "ip4", "ip6", "vips", "prerouting", "output"]);
+        assert_eq!(texts(&ruleset, "prerouting"), ["from eth1"]);
+        let to_vips = ["to 10.0.0.0/24", "to 1000::/128, too short for ports", "to 1000::/128"];
+        assert_eq!(texts(&ruleset, "output"), to_vips);
+    }
+
+    #[test]
+    fn fragments_come_first_and_the_queue_last() {
+        let modes = KeyModes { sctp_encap: EncapPorts([9899, 0]), ..KeyModes::default() };
+        let config = Config { modes, ..Config::default() };
+        let wanted = Wanted { mark_mask: 0xff, ..wanted() };
+        let ruleset = Ruleset::new(&wanted, QueueBy::Expression, Some(&config));
+        let expected = [
+            "IPv4 fragments",
+            "IPv4 with marks of others",
+            "IPv4 SCTP in UDP to port 9899",
+            "IPv4 TCP by its slot",
+            "IPv4 UDP by its slot",
+            "IPv4 SCTP by its slot",
+            "IPv4, what is left",
+        ];
+        assert_eq!(texts(&ruleset, "ip4"), expected);
+        assert_eq!(texts(&ruleset, "ip6").len(), expected.len() - 1);
+    }
+
+    #[test]
+    fn what_changes_marks_changes_comments_and_the_map() {
+        let of = |config: &Config, mark_mask| {
+            Ruleset::new(&Wanted { mark_mask, ..wanted() }, QueueBy::Expression, Some(config))
+        };
+        let config = Config::default();
+        let other = |modes| Config { modes, ..config };
+        let tables = [
+            of(&config, u32::MAX),
+            of(&config, 0xff),
+            of(&Config { slots: 499, ..config }, u32::MAX),
+            of(&Config { seed: lb_core::hash::Seed(1), ..config }, u32::MAX),
+            of(&other(KeyModes { sctp_hash: SctpHash::Tuple, ..config.modes }), u32::MAX),
+            of(&other(KeyModes { affinity: Affinity::Client, ..config.modes }), u32::MAX),
+        ];
+        for (i, one) in tables.iter().enumerate() {
+            for other in &tables[i + 1..] {
+                assert_ne!(one.map, other.map);
+                assert_ne!(one.chains[1].rules, other.chains[1].rules);
+            }
+        }
+        // Room for targets and the own mark decide about no packet.
+        assert_eq!(of(&Config { targets: 9, own_mark: 5, ..config }, u32::MAX), tables[0]);
+    }
+
+    #[test]
+    fn comments_fit_where_nft_keeps_them() {
+        let longest = "fd00:1111:2222:3333:4444:5555:6666:0/112".parse().unwrap();
+        let wanted =
+            Wanted { vips: vec![longest], devices: vec!["x".repeat(15)], local: true, ..wanted() };
+        let ruleset = Ruleset::new(&wanted, QueueBy::Target, Some(&Config::default()));
+        let mut rules = ruleset.chains.iter().flat_map(|chain| &chain.rules);
+        assert!(rules.all(|rule| rule.comment.len() <= 120));
+    }
+}

@@ -1,0 +1,451 @@
+//! Rules and maps of nftables: one table of ours, changed in transactions, read back to be checked.
+//!
+//! The messages are built here, without a library: see docs/fast-plane.md for the reasons.
+
+mod expression;
+mod message;
+mod transaction;
+
+pub use expression::{Base, Comparison, Expression, Meta, Queues, Register};
+pub use transaction::{Hook, PRIORITY, Rule, Transaction};
+
+use std::io;
+
+use thiserror::Error;
+
+use crate::netlink::Socket;
+use message::{
+    Answer, Attributes, Kind, Messages, NLM_F_DUMP, attribute, attributes, long_number, number,
+    text,
+};
+
+/// Why the kernel did not do what it was asked for.
+#[derive(Debug, Error)]
+pub enum NftError {
+    /// The process lacks the right.
+    #[error("not permitted; CAP_NET_ADMIN over this network namespace is needed")]
+    NotPermitted,
+    /// A part of a transaction was refused, so nothing of it came into force.
+    #[error("{what}{}: {cause}{}", of_expression(.expression), in_words(.said))]
+    Refused {
+        /// Which part.
+        what: String,
+        /// Which step of a rule.
+        expression: Option<String>,
+        /// Why.
+        cause: io::Error,
+        /// What the kernel says about it.
+        said: Option<String>,
+    },
+    /// The system refused.
+    #[error("{operation}: {cause}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// Why.
+        cause: io::Error,
+    },
+    /// The kernel did not answer.
+    #[error("{0}: the kernel did not answer")]
+    NoAnswer(&'static str),
+    /// Others changed nftables faster than they could be read.
+    #[error("{0}: changed by others at every attempt")]
+    Busy(&'static str),
+}
+
+impl NftError {
+    /// The step of a rule that the kernel does not take.
+    pub fn expression(&self) -> Option<&str> {
+        match self {
+            NftError::Refused { expression, .. } => expression.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Whether it is about something that is not there.
+    pub fn is_missing(&self) -> bool {
+        match self {
+            NftError::Refused { cause, .. } | NftError::Io { cause, .. } => {
+                cause.raw_os_error() == Some(libc::ENOENT)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A table as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableInfo {
+    /// What its maker wrote about it.
+    pub comment: Option<String>,
+    /// Whether it is switched off.
+    pub dormant: bool,
+}
+
+/// A chain as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainInfo {
+    /// Its name.
+    pub name: String,
+    /// Where packets enter it.
+    pub entry: Entry,
+}
+
+/// How packets get into a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// From other chains only.
+    None,
+    /// By a hook as [`Transaction::add_chain`] makes it.
+    Hook(Hook),
+    /// By a hook with another place, type or policy.
+    Other,
+}
+
+/// A rule as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleInfo {
+    /// Its chain.
+    pub chain: String,
+    /// What its maker wrote about it.
+    pub comment: Option<String>,
+}
+
+/// A set or map as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapInfo {
+    /// Its name.
+    pub name: String,
+    /// How many elements it has room for.
+    pub size: Option<u32>,
+}
+
+/// What a counter has counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CounterInfo {
+    /// Its name.
+    pub name: String,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of them, from the IP header on.
+    pub bytes: u64,
+}
+
+/// A connection to nftables of this network namespace.
+#[derive(Debug)]
+pub struct Nft {
+    socket: Socket,
+    buffer: Vec<u8>,
+}
+
+/// The kernel's limit is on what waits in a socket, and a transaction is one message: 88 bytes a slot.
+const MOST_BYTES: usize = 1 << 30;
+/// Larger than what the kernel gives at once of a dump.
+const BUFFER: usize = 64 * 1024;
+/// Room for the answers to a request about many elements, each a datagram of its own.
+const RECEIVE_BUFFER: usize = 8 << 20;
+/// Keys asked for at once, and when some are known to be missing.
+const MOST_KEYS: u32 = 1000;
+const FEW_KEYS: u32 = 16;
+/// Attempts to get a dump that nobody disturbs.
+const ATTEMPTS: u32 = 10;
+
+impl Nft {
+    /// Opens it. This is the only call that needs a new socket.
+    pub fn open() -> Result<Self, NftError> {
+        let open = || {
+            let socket = Socket::open()?;
+            socket.explain_errors()?;
+            socket.set_send_buffer(MOST_BYTES)?;
+            socket.set_receive_buffer(RECEIVE_BUFFER)?;
+            Ok(Nft { socket, buffer: vec![0; BUFFER] })
+        };
+        open().map_err(failed("open nftables"))
+    }
+
+    /// Puts a transaction into force.
+    pub fn commit(&mut self, mut transaction: Transaction) -> Result<(), NftError> {
+        if transaction.is_empty() {
+            return Ok(());
+        }
+        const OPERATION: &str = "commit a transaction";
+        let sequence = transaction.sequence();
+        transaction.finish();
+        self.request(OPERATION, &transaction.messages)?;
+        let (mut done, mut refused) = (false, None);
+        self.each_answer(OPERATION, |answered, answer| match answer {
+            Answer::Done if answered == sequence => done = true,
+            Answer::Refused { errno, said, offset } if refused.is_none() => {
+                let (what, expression) = transaction.refused(answered, offset);
+                refused = Some(refusal(what, expression, errno, said));
+            }
+            Answer::Done | Answer::Refused { .. } | Answer::Object { .. } => {}
+        })?;
+        match refused {
+            Some(error) => Err(error),
+            None if done => Ok(()),
+            None => Err(NftError::NoAnswer(OPERATION)),
+        }
+    }
+
+    /// A number that goes up by one with every transaction of anybody.
+    pub fn generation(&mut self) -> Result<u32, NftError> {
+        const ID: u16 = 1;
+        let found = self.get(
+            "read the generation",
+            Kind::GetGeneration,
+            0,
+            |_| {},
+            |object| attribute(object, ID).and_then(number),
+        )?;
+        found.first().copied().ok_or(NftError::NoAnswer("read the generation"))
+    }
+
+    /// A table, if it is there.
+    pub fn table(&mut self, name: &str) -> Result<Option<TableInfo>, NftError> {
+        const DORMANT: u32 = 1;
+        let found = self.get(
+            "read a table",
+            Kind::GetTable,
+            0,
+            |attributes| attributes.text(1, name),
+            |object| {
+                let flags = attribute(object, 2).and_then(number).unwrap_or(0);
+                let comment = attribute(object, 6).and_then(transaction::comment);
+                let comment = comment.map(String::from);
+                Some(TableInfo { comment, dormant: flags & DORMANT != 0 })
+            },
+        );
+        match found {
+            Ok(found) => Ok(found.into_iter().next()),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The chains of a table.
+    pub fn chains(&mut self, table: &str) -> Result<Vec<ChainInfo>, NftError> {
+        self.get(
+            "list chains",
+            Kind::GetChain,
+            NLM_F_DUMP,
+            |_| {},
+            |object| {
+                (named(object, 1)? == table).then_some(())?;
+                Some(ChainInfo { name: named(object, 3)?.into(), entry: entry(object) })
+            },
+        )
+    }
+
+    /// The rules of a table in their order.
+    pub fn rules(&mut self, table: &str) -> Result<Vec<RuleInfo>, NftError> {
+        self.get(
+            "list rules",
+            Kind::GetRule,
+            NLM_F_DUMP,
+            |attributes| attributes.text(1, table),
+            |object| {
+                (named(object, 1)? == table).then_some(())?;
+                let comment = attribute(object, 7).and_then(transaction::comment);
+                let comment = comment.map(String::from);
+                Some(RuleInfo { chain: named(object, 2)?.into(), comment })
+            },
+        )
+    }
+
+    /// The sets and maps of a table.
+    pub fn maps(&mut self, table: &str) -> Result<Vec<MapInfo>, NftError> {
+        self.get(
+            "list maps",
+            Kind::GetSet,
+            NLM_F_DUMP,
+            |attributes| attributes.text(1, table),
+            |object| {
+                (named(object, 1)? == table).then_some(())?;
+                let description = attribute(object, 9);
+                let size = description.and_then(|inside| attribute(inside, 1)).and_then(number);
+                Some(MapInfo { name: named(object, 2)?.into(), size })
+            },
+        )
+    }
+
+    /// What a map has for the keys from `first` to before `end`. To list the whole map at once would take
+    /// the kernel a time that grows with the square of its size.
+    pub fn elements(
+        &mut self,
+        table: &str,
+        map: &str,
+        first: u32,
+        end: u32,
+    ) -> Result<Vec<(u32, u32)>, NftError> {
+        const OPERATION: &str = "read a map";
+        let (mut found, mut next, mut many) = (Vec::new(), first, MOST_KEYS);
+        while next < end {
+            let last = end.min(next.saturating_add(many));
+            let mut messages = Messages::default();
+            messages.push(Kind::GetElements, 0, 1, |attributes| {
+                transaction::write_keys(attributes, table, map, next..last);
+            });
+            self.request(OPERATION, &messages)?;
+            let (before, mut refused) = (found.len(), None);
+            self.each_answer(OPERATION, |_, answer| match answer {
+                Answer::Object { attributes, .. } => found.extend(pairs(attributes)),
+                Answer::Refused { errno, .. } => refused = Some(errno),
+                Answer::Done => {}
+            })?;
+            match refused {
+                None => {
+                    next = last;
+                    many = MOST_KEYS.min(many * 2);
+                }
+                // The kernel stops at the first key that is not there.
+                Some(libc::ENOENT) => {
+                    let there = u32::try_from(found.len() - before).unwrap_or(u32::MAX);
+                    next = next.saturating_add(there).saturating_add(1);
+                    many = FEW_KEYS;
+                }
+                Some(errno) => {
+                    return Err(failed(OPERATION)(io::Error::from_raw_os_error(errno)));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The counters of a table.
+    pub fn counters(&mut self, table: &str) -> Result<Vec<CounterInfo>, NftError> {
+        self.get(
+            "read counters",
+            Kind::GetObject,
+            NLM_F_DUMP,
+            |attributes| attributes.text(1, table),
+            |object| {
+                (named(object, 1)? == table).then_some(())?;
+                let data = attribute(object, 4)?;
+                let count = |kind| attribute(data, kind).and_then(long_number);
+                let name = named(object, 2)?.into();
+                Some(CounterInfo { name, packets: count(2)?, bytes: count(1)? })
+            },
+        )
+    }
+
+    /// Asks for objects; `read` takes from each what is wanted.
+    fn get<T>(
+        &mut self,
+        operation: &'static str,
+        kind: Kind,
+        flags: u16,
+        attributes: impl Fn(&mut Attributes<'_>),
+        read: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, NftError> {
+        const SEQUENCE: u32 = 1;
+        for _ in 0..ATTEMPTS {
+            let mut messages = Messages::default();
+            messages.push(kind, flags, SEQUENCE, &attributes);
+            self.request(operation, &messages)?;
+            let (mut found, mut mixed, mut errno) = (Vec::new(), false, None);
+            self.each_answer(operation, |_, answer| match answer {
+                Answer::Object { interrupted, attributes } => {
+                    mixed |= interrupted;
+                    found.extend(read(attributes));
+                }
+                Answer::Refused { errno: refused, .. } => errno = Some(refused),
+                Answer::Done => {}
+            })?;
+            match errno {
+                Some(libc::EINTR) => {}
+                Some(errno) => {
+                    return Err(failed(operation)(io::Error::from_raw_os_error(errno)));
+                }
+                None if !mixed => return Ok(found),
+                None => {}
+            }
+        }
+        Err(NftError::Busy(operation))
+    }
+
+    fn request(&mut self, operation: &'static str, messages: &Messages) -> Result<(), NftError> {
+        // Whatever an earlier request left behind.
+        self.each_answer(operation, |_, _| {})?;
+        self.socket.send(messages.bytes()).map_err(failed(operation))
+    }
+
+    /// Takes all answers that wait. The kernel works on a request within the call that sends it, and
+    /// on the next part of a dump within the call that takes one: no answer is still to come.
+    fn each_answer(
+        &mut self,
+        operation: &'static str,
+        mut take: impl FnMut(u32, Answer<'_>),
+    ) -> Result<(), NftError> {
+        loop {
+            match self.socket.receive_waiting(&mut self.buffer) {
+                Ok(Some(len)) => {
+                    let datagram = self.buffer.get(..len).unwrap_or_default();
+                    message::answers(datagram)
+                        .for_each(|(sequence, answer)| take(sequence, answer));
+                }
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(failed(operation)(error)),
+            }
+        }
+    }
+}
+
+/// Keys and values in a message about elements.
+fn pairs(object: &[u8]) -> impl Iterator<Item = (u32, u32)> {
+    const ELEMENTS: u16 = 3;
+    let list = attribute(object, ELEMENTS).unwrap_or_default();
+    attributes(list).filter_map(|(_, element)| {
+        let word = |kind| {
+            let value = attribute(attribute(element, kind)?, expression::DATA_VALUE)?;
+            value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+        };
+        Some((word(1)?, word(2)?))
+    })
+}
+
+fn named(object: &[u8], kind: u16) -> Option<&str> {
+    attribute(object, kind).and_then(text)
+}
+
+fn entry(chain: &[u8]) -> Entry {
+    const HOOK: u16 = 4;
+    const POLICY: u16 = 5;
+    const TYPE: u16 = 7;
+    const ACCEPT: u32 = 1;
+    let Some(hook) = attribute(chain, HOOK) else { return Entry::None };
+    let known = || {
+        let hook_number = attribute(hook, 1).and_then(number)?;
+        let priority = i32::from_be_bytes(*attribute(hook, 2)?.first_chunk()?);
+        let accepts = attribute(chain, POLICY).and_then(number)? == ACCEPT;
+        Hook::of(hook_number, priority, named(chain, TYPE)?).filter(|_| accepts)
+    };
+    known().map_or(Entry::Other, Entry::Hook)
+}
+
+fn failed(operation: &'static str) -> impl Fn(io::Error) -> NftError {
+    move |cause| match cause.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => NftError::NotPermitted,
+        _ => NftError::Io { operation, cause },
+    }
+}
+
+fn refusal(what: String, expression: Option<String>, errno: i32, said: Option<&str>) -> NftError {
+    match errno {
+        libc::EPERM => NftError::NotPermitted,
+        _ => NftError::Refused {
+            what,
+            expression,
+            cause: io::Error::from_raw_os_error(errno),
+            said: said.map(String::from),
+        },
+    }
+}
+
+fn of_expression(expression: &Option<String>) -> String {
+    expression.as_ref().map(|name| format!(", its '{name}' part")).unwrap_or_default()
+}
+
+fn in_words(said: &Option<String>) -> String {
+    said.as_ref().map(|said| format!(" ({said})")).unwrap_or_default()
+}

@@ -1,0 +1,423 @@
+//! Changes that come into force together or not at all, within one table.
+
+use std::borrow::Cow;
+
+use super::expression::{DATA_VALUE, EXPR_NAME, Expression};
+use super::message::{self, Attributes, Kind, Messages, NLM_F_ACK, NLM_F_CREATE};
+
+/// Where packets enter a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hook {
+    /// All packets that come in.
+    Prerouting,
+    /// Packets of this machine; they are routed anew when their mark changes.
+    Output,
+}
+
+/// A rule with a comment by which it is known again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Rule {
+    /// Up to 250 bytes.
+    pub comment: String,
+    /// What it does.
+    pub expressions: Vec<Expression>,
+}
+
+/// Before the kernel puts fragments together (-400) and tracks connections.
+pub const PRIORITY: i32 = -450;
+
+/// Changes of a table. Nothing is sent before [`super::Nft::commit`].
+#[derive(Debug)]
+pub struct Transaction {
+    pub(super) messages: Messages,
+    table: String,
+    parts: Vec<Part>,
+}
+
+/// A message of the transaction, to tell which one was refused.
+#[derive(Debug)]
+struct Part {
+    start: usize,
+    what: Cow<'static, str>,
+}
+
+/// Bytes that a nested attribute may hold.
+const MOST_NESTED: usize = 65_535 - 4;
+/// Bytes of an element: key and value, each an attribute in an attribute, nested.
+const ELEMENT_LEN: usize = 28;
+
+impl Transaction {
+    /// An empty one.
+    pub fn new(table: &str) -> Self {
+        let mut messages = Messages::default();
+        messages.begin_batch(0);
+        Transaction { messages, table: table.into(), parts: Vec::new() }
+    }
+
+    /// Whether there is nothing to change.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Makes the table, unless it is there.
+    pub fn add_table(&mut self, comment: &str) {
+        let table = self.table.clone();
+        self.push(Kind::NewTable, NLM_F_CREATE, "add table", |attributes| {
+            attributes.text(1, &table);
+            attributes.bytes(6, &userdata(comment));
+        });
+    }
+
+    /// Removes the table with all that is in it.
+    pub fn delete_table(&mut self) {
+        let table = self.table.clone();
+        self.push(Kind::DelTable, 0, "delete table", |attributes| attributes.text(1, &table));
+    }
+
+    /// Makes a chain, unless it is there.
+    pub fn add_chain(&mut self, name: &str, hook: Option<Hook>) {
+        const ACCEPT: u32 = 1;
+        let table = self.table.clone();
+        self.push(Kind::NewChain, NLM_F_CREATE, format!("add chain {name}"), |attributes| {
+            attributes.text(1, &table);
+            attributes.text(3, name);
+            if let Some(hook) = hook {
+                attributes.nested(4, |attributes| {
+                    attributes.u32(1, hook.number());
+                    attributes.bytes(2, &PRIORITY.to_be_bytes());
+                });
+                attributes.u32(5, ACCEPT);
+                attributes.text(7, hook.chain_type());
+            }
+        });
+    }
+
+    /// Removes a chain, to which nothing may refer any more.
+    pub fn delete_chain(&mut self, name: &str) {
+        let table = self.table.clone();
+        self.push(Kind::DelChain, 0, format!("delete chain {name}"), |attributes| {
+            attributes.text(1, &table);
+            attributes.text(3, name);
+        });
+    }
+
+    /// Removes all rules of a chain.
+    pub fn clear_chain(&mut self, name: &str) {
+        let table = self.table.clone();
+        self.push(Kind::DelRule, 0, format!("clear chain {name}"), |attributes| {
+            attributes.text(1, &table);
+            attributes.text(2, name);
+        });
+    }
+
+    /// Adds a rule at the end of a chain.
+    pub fn add_rule(&mut self, chain: &str, rule: &Rule) {
+        const APPEND: u16 = 0x800;
+        let table = self.table.clone();
+        let what = format!("add rule '{}'", rule.comment);
+        self.push(Kind::NewRule, NLM_F_CREATE | APPEND, what, |attributes| {
+            attributes.text(1, &table);
+            attributes.text(2, chain);
+            attributes.nested(4, |list| {
+                rule.expressions.iter().for_each(|expression| expression.write(list));
+            });
+            attributes.bytes(7, &userdata(&rule.comment));
+        });
+    }
+
+    /// Makes a counter, unless it is there.
+    pub fn add_counter(&mut self, name: &str) {
+        const OBJECT_COUNTER: u32 = 1;
+        let table = self.table.clone();
+        self.push(Kind::NewObject, NLM_F_CREATE, format!("add counter {name}"), |attributes| {
+            attributes.text(1, &table);
+            attributes.text(2, name);
+            attributes.u32(3, OBJECT_COUNTER);
+            attributes.nested(4, |_| {});
+        });
+    }
+
+    /// Makes a map from numbers to marks, with room for so many.
+    pub fn add_map(&mut self, name: &str, size: u32) {
+        const MAP: u32 = 8;
+        /// The type that nft lists as `mark`: four bytes in the machine's order.
+        const TYPE_MARK: u32 = 19;
+        /// Any number that no other set of the transaction has.
+        const ID: u32 = 1;
+        let table = self.table.clone();
+        self.push(Kind::NewSet, NLM_F_CREATE, format!("add map {name}"), |attributes| {
+            attributes.text(1, &table);
+            attributes.text(2, name);
+            attributes.u32(3, MAP);
+            attributes.u32(4, TYPE_MARK);
+            attributes.u32(5, 4);
+            attributes.u32(6, TYPE_MARK);
+            attributes.u32(7, 4);
+            attributes.nested(9, |description| description.u32(1, size));
+            attributes.u32(10, ID);
+            attributes.bytes(13, &own_byte_order());
+        });
+    }
+
+    /// Removes a map, to which no rule may refer any more.
+    pub fn delete_map(&mut self, name: &str) {
+        let table = self.table.clone();
+        self.push(Kind::DelSet, 0, format!("delete map {name}"), |attributes| {
+            attributes.text(1, &table);
+            attributes.text(2, name);
+        });
+    }
+
+    /// Adds elements, none of which may be there with another value (unless this transaction deletes
+    /// it first).
+    pub fn add_elements(&mut self, map: &str, elements: &[(u32, u32)]) {
+        self.elements(Kind::NewElements, NLM_F_CREATE, "add elements to map", map, elements, {
+            |element, (key, value)| {
+                element.nested(1, |data| data.bytes(DATA_VALUE, &key.to_ne_bytes()));
+                element.nested(2, |data| data.bytes(DATA_VALUE, &value.to_ne_bytes()));
+            }
+        });
+    }
+
+    /// Removes elements, all of which must be there.
+    pub fn delete_elements(&mut self, map: &str, keys: &[u32]) {
+        self.elements(Kind::DelElements, 0, "delete elements of map", map, keys, {
+            |element, key| {
+                element.nested(1, |data| data.bytes(DATA_VALUE, &key.to_ne_bytes()));
+            }
+        });
+    }
+
+    fn elements<T: Copy>(
+        &mut self,
+        kind: Kind,
+        flags: u16,
+        what: &'static str,
+        map: &str,
+        elements: &[T],
+        write: impl Fn(&mut Attributes<'_>, T),
+    ) {
+        let table = self.table.clone();
+        for elements in elements.chunks(MOST_NESTED / ELEMENT_LEN) {
+            self.push(kind, flags, what, |attributes| {
+                write_elements(attributes, &table, map, elements.iter().copied(), &write);
+            });
+        }
+    }
+
+    fn push(
+        &mut self,
+        kind: Kind,
+        flags: u16,
+        what: impl Into<Cow<'static, str>>,
+        attributes: impl FnOnce(&mut Attributes<'_>),
+    ) {
+        self.parts.push(Part { start: self.messages.bytes().len(), what: what.into() });
+        self.messages.push(kind, flags, self.sequence(), attributes);
+    }
+
+    /// That of the message pushed last; they count from one.
+    pub(super) fn sequence(&self) -> u32 {
+        u32::try_from(self.parts.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Asks for an answer to the last message, which tells that all is done.
+    pub(super) fn finish(&mut self) {
+        if let Some(last) = self.parts.last() {
+            self.messages.add_flags(last.start, NLM_F_ACK);
+        }
+        self.messages.end_batch(0);
+    }
+
+    /// What was refused, and of a rule which of its steps.
+    pub(super) fn refused(&self, sequence: u32, offset: Option<usize>) -> (String, Option<String>) {
+        let place = usize::try_from(sequence).unwrap_or(usize::MAX).wrapping_sub(1);
+        let Some(part) = self.parts.get(place) else {
+            return ("commit".into(), None);
+        };
+        let bytes = self.messages.bytes().get(part.start..).unwrap_or_default();
+        let expression = offset.filter(|_| part.what.starts_with("add rule")).and_then(|offset| {
+            let (_, element) = message::attributes(bytes.get(offset..)?).next()?;
+            message::text(message::attribute(element, EXPR_NAME)?).map(String::from)
+        });
+        (part.what.to_string(), expression)
+    }
+}
+
+/// A request for elements.
+pub(super) fn write_keys(
+    attributes: &mut Attributes<'_>,
+    table: &str,
+    map: &str,
+    keys: std::ops::Range<u32>,
+) {
+    write_elements(attributes, table, map, keys, |element, key: u32| {
+        element.nested(1, |data| data.bytes(DATA_VALUE, &key.to_ne_bytes()));
+    });
+}
+
+fn write_elements<T>(
+    attributes: &mut Attributes<'_>,
+    table: &str,
+    map: &str,
+    elements: impl Iterator<Item = T>,
+    write: impl Fn(&mut Attributes<'_>, T),
+) {
+    const LIST_ELEM: u16 = 1;
+    attributes.text(1, table);
+    attributes.text(2, map);
+    attributes.nested(3, |list| {
+        for element in elements {
+            list.nested(LIST_ELEM, |attributes| write(attributes, element));
+        }
+    });
+}
+
+impl Hook {
+    fn number(self) -> u32 {
+        match self {
+            Hook::Prerouting => 0,
+            Hook::Output => 3,
+        }
+    }
+
+    fn chain_type(self) -> &'static str {
+        match self {
+            Hook::Prerouting => "filter",
+            Hook::Output => "route",
+        }
+    }
+
+    /// The hook that a listing tells by its number, priority and type, if it is as we make it.
+    pub(super) fn of(number: u32, priority: i32, chain_type: &str) -> Option<Self> {
+        let mut hooks = [Hook::Prerouting, Hook::Output].into_iter();
+        let hook = hooks.find(|hook| hook.number() == number)?;
+        (priority == PRIORITY && chain_type == hook.chain_type()).then_some(hook)
+    }
+}
+
+/// A comment as nft keeps it: type, length, text.
+fn userdata(comment: &str) -> Vec<u8> {
+    const COMMENT: u8 = 0;
+    let len = u8::try_from(comment.len() + 1).unwrap_or(u8::MAX);
+    let mut bytes = vec![COMMENT, len];
+    bytes.extend(comment.as_bytes().iter().take(usize::from(len) - 1));
+    bytes.push(0);
+    bytes
+}
+
+/// What tells nft that keys and values of a map are in the machine's byte order: two numbers, each with
+/// type and length before.
+fn own_byte_order() -> Vec<u8> {
+    const KEY: u8 = 0;
+    const VALUE: u8 = 1;
+    const OWN: u32 = 1;
+    let number = |kind| [&[kind, 4], &OWN.to_ne_bytes()[..]].concat();
+    [number(KEY), number(VALUE)].concat()
+}
+
+/// The comment in user data.
+pub(super) fn comment(userdata: &[u8]) -> Option<&str> {
+    let [0, len, rest @ ..] = userdata else { return None };
+    message::text(rest.get(..usize::from(*len))?)
+}
+
+#[cfg(test)]
+#[cfg(target_endian = "little")]
+mod tests {
+    use super::*;
+    use crate::nft::{Queues, Register};
+
+    const QUEUES: Queues = Queues { first: 2, count: 4, bypass: true };
+
+    fn written(expression: &Expression) -> Vec<u8> {
+        let rule = Rule { comment: String::new(), expressions: vec![expression.clone()] };
+        let mut transaction = Transaction::new("t");
+        transaction.add_rule("c", &rule);
+        let bytes = transaction.messages.bytes();
+        let attributes = &bytes[20 + 20..];
+        let list = message::attribute(attributes, 4).unwrap();
+        let element = message::attribute(list, 1).unwrap();
+        assert_eq!(message::attribute(element, EXPR_NAME).and_then(message::text), {
+            Some(expression.name())
+        });
+        message::attribute(element, 2).unwrap().to_vec()
+    }
+
+    #[test]
+    fn queues_are_written_for_both_worlds() {
+        let native = [6, 0, 1, 0, 0, 2, 0, 0, 6, 0, 2, 0, 0, 4, 0, 0, 6, 0, 3, 0, 0, 1, 0, 0];
+        assert_eq!(written(&Expression::Queue(QUEUES)), native);
+        let target = [
+            12, 0, 1, 0, b'N', b'F', b'Q', b'U', b'E', b'U', b'E', 0, // name
+            8, 0, 2, 0, 0, 0, 0, 3, // revision
+            12, 0, 3, 0, 2, 0, 4, 0, 1, 0, 0, 0, // numbers in the machine's order
+        ];
+        assert_eq!(written(&Expression::QueueTarget(QUEUES)), target);
+    }
+
+    #[test]
+    fn a_hash_is_written_with_its_registers() {
+        let [from, to] = [0, 4].map(Register);
+        let hash = Expression::Hash { from, len: 16, seed: 7, modulus: 997, to };
+        let expected = [
+            8, 0, 1, 0, 0, 0, 0, 8, 8, 0, 2, 0, 0, 0, 0, 12, // registers
+            8, 0, 3, 0, 0, 0, 0, 16, 8, 0, 4, 0, 0, 0, 3, 229, // length, modulus
+            8, 0, 5, 0, 0, 0, 0, 7, 8, 0, 7, 0, 0, 0, 0, 0, // seed, type
+        ];
+        assert_eq!(written(&hash), expected);
+    }
+
+    #[test]
+    fn what_was_refused_is_named() {
+        let comment = "IPv4 TCP".to_string();
+        let expressions = vec![Expression::NoTrack, Expression::Queue(QUEUES)];
+        let mut transaction = Transaction::new("t");
+        transaction.add_table("made");
+        transaction.add_rule("c", &Rule { comment, expressions });
+        let start = transaction.parts[1].start;
+        let message = &transaction.messages.bytes()[start..];
+        let place = message.windows(6).position(|bytes| bytes == b"queue\0").unwrap();
+        // The element of the list begins before the name's and its own header.
+        let refused = transaction.refused(2, Some(place - 8));
+        assert_eq!(refused, ("add rule 'IPv4 TCP'".into(), Some("queue".into())));
+        assert_eq!(transaction.refused(1, Some(20)), ("add table".into(), None));
+        for sequence in [0, 3, u32::MAX] {
+            assert_eq!(transaction.refused(sequence, None).0, "commit");
+        }
+        for offset in [0, 1, 21, 100_000, usize::MAX] {
+            assert_eq!(transaction.refused(2, Some(offset)).1, None);
+        }
+    }
+
+    #[test]
+    fn many_elements_are_several_messages_none_too_long() {
+        let mut transaction = Transaction::new("t");
+        let elements: Vec<(u32, u32)> = (0..5000).map(|slot| (slot, 1)).collect();
+        transaction.add_elements("m", &elements);
+        assert_eq!(transaction.sequence(), 3);
+        let lengths = transaction.parts.windows(2).map(|pair| pair[1].start - pair[0].start);
+        assert!(lengths.into_iter().all(|len| len < 65_535 + 40));
+        transaction.delete_elements("m", &[]);
+        assert_eq!(transaction.sequence(), 3);
+    }
+
+    #[test]
+    fn comments_are_read_back() {
+        assert_eq!(comment(&userdata("some words")), Some("some words"));
+        assert_eq!(comment(&userdata(&"x".repeat(300))).map(str::len), Some(254));
+        for bytes in [&[][..], &[0], &[0, 5, b'a'], &[1, 2, b'a', 0], &[0, 1, 0xff]] {
+            assert_eq!(comment(bytes), None, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_hook_is_known_again_only_as_we_make_it() {
+        for hook in [Hook::Prerouting, Hook::Output] {
+            assert_eq!(Hook::of(hook.number(), PRIORITY, hook.chain_type()), Some(hook));
+            assert_eq!(Hook::of(hook.number(), -300, hook.chain_type()), None);
+            assert_eq!(Hook::of(hook.number(), PRIORITY, "nat"), None);
+        }
+        assert_eq!(Hook::of(1, PRIORITY, "filter"), None);
+    }
+}

@@ -1,0 +1,251 @@
+//! The runner's side of a test: the process that runs it, and its end.
+
+use std::env;
+use std::fs;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::folder;
+use super::report::Finished;
+use super::test::Test;
+use super::verdict::Verdict;
+use crate::holder;
+use crate::state::{ClusterName, Folder};
+
+/// A test that does not end ends itself, and saves the state of its nodes; one that has not done so
+/// after this time beyond its limit is killed.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// How often the runner looks at a test.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The most lines of its log that are shown of a test that failed.
+const LOG_TAIL: usize = 12;
+
+pub struct Runner<'a> {
+    pub output: PathBuf,
+    pub bin_dir: Option<PathBuf>,
+    pub keep: bool,
+    /// Shows what tests tell while they run.
+    pub verbose: bool,
+    /// Set when everything is to end.
+    pub stop: &'a AtomicBool,
+}
+
+impl Runner<'_> {
+    pub fn was_interrupted(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Runs a test; None when it was stopped.
+    pub fn run(&self, test: &Test) -> Option<Finished> {
+        let start = Instant::now();
+        let mut finished = Finished {
+            name: test.name.clone(),
+            verdict: Verdict::Passed,
+            duration: Duration::ZERO,
+            folder: self.output.join(&test.name),
+            log_tail: String::new(),
+            kept: None,
+        };
+        match self.attempt(test, &mut finished) {
+            Ok(Some(verdict)) => finished.verdict = verdict,
+            Ok(None) => return None,
+            Err(error) => finished.verdict = Verdict::Failed(format!("{error:#}")),
+        }
+        finished.duration = start.elapsed();
+        Some(finished)
+    }
+
+    fn attempt(&self, test: &Test, finished: &mut Finished) -> Result<Option<Verdict>> {
+        let (folder, log) = folder::create(&self.output, &test.name)?;
+        finished.folder.clone_from(&folder);
+        let cluster = cluster_name(&test.name)?;
+        let mut process = Process::start(self.command(test, &folder, &cluster)?, log)?;
+        let mut tail = self.verbose.then(|| Tail::new(&test.name, &folder)).transpose()?;
+        let deadline = Instant::now() + test.limit() + GRACE;
+        let status = loop {
+            if let Some(tail) = &mut tail {
+                tail.show()?;
+            }
+            if let Some(status) = process.ended()? {
+                break Some(status);
+            }
+            if self.was_interrupted() {
+                process.kill();
+                holder::stop(&Folder::of(&cluster)?)?;
+                return Ok(None);
+            }
+            if Instant::now() >= deadline {
+                break None;
+            }
+            thread::sleep(PAUSE);
+        };
+        process.kill();
+        if let Some(tail) = &mut tail {
+            tail.show()?;
+        }
+        let verdict = verdict(status, Verdict::read(&folder)?, test.limit());
+        if let Verdict::Failed(_) = verdict {
+            finished.log_tail = last_lines(&folder.join(folder::LOG))?;
+        }
+        // Whatever became of its process, its cluster ends, unless somebody wants to look at it.
+        let cluster_folder = Folder::of(&cluster)?;
+        if self.keep && matches!(verdict, Verdict::Failed(_)) && cluster_folder.is_ready()? {
+            finished.kept = Some(cluster);
+        } else {
+            holder::stop(&cluster_folder)?;
+        }
+        Ok(Some(verdict))
+    }
+
+    fn command(&self, test: &Test, folder: &Path, cluster: &ClusterName) -> Result<Command> {
+        let ovl = env::current_exe().context("find ovl's own executable")?;
+        // If the runner is killed the kernel kills the test.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(ovl).arg("run-case");
+        command.arg("--folder").arg(folder).args(["--cluster", cluster.as_str()]);
+        if self.keep {
+            command.arg("--keep");
+        }
+        if let Some(dir) = &self.bin_dir {
+            command.arg("--bin-dir").arg(dir);
+        }
+        command.args(["--", &test.spec]);
+        Ok(command)
+    }
+}
+
+/// Clusters of several runs can stand side by side.
+fn cluster_name(test: &str) -> Result<ClusterName> {
+    let name = format!("test-{test}-{}", std::process::id());
+    name.parse().with_context(|| format!("name cluster {name}"))
+}
+
+fn verdict(status: Option<ExitStatus>, told: Option<Verdict>, limit: Duration) -> Verdict {
+    match (status, told) {
+        (_, Some(verdict)) => verdict,
+        (Some(status), None) => {
+            Verdict::Failed(format!("its process ended without a result: {status}"))
+        }
+        (None, None) => Verdict::Failed(format!(
+            "killed {} s after its limit of {} s",
+            GRACE.as_secs(),
+            limit.as_secs()
+        )),
+    }
+}
+
+/// The process of a test. It is killed when this is dropped.
+struct Process(Child);
+
+impl Process {
+    fn start(mut command: Command, log: fs::File) -> Result<Self> {
+        let errors = log.try_clone().context("open log again")?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            // An interrupt at the terminal is the runner's business.
+            .process_group(0)
+            .spawn()
+            .context("start setpriv (of util-linux)")?;
+        Ok(Self(child))
+    }
+
+    fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.0.try_wait().context("wait for the test's process")
+    }
+
+    fn kill(&mut self) {
+        // Fails only when it has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Shows a log while it grows.
+struct Tail {
+    test: String,
+    log: fs::File,
+    /// The beginning of a line whose end is not there yet.
+    rest: Vec<u8>,
+}
+
+impl Tail {
+    fn new(test: &str, folder: &Path) -> Result<Self> {
+        let path = folder.join(folder::LOG);
+        let log = fs::File::open(&path).with_context(|| format!("open {}", path.display()))?;
+        Ok(Self { test: test.to_owned(), log, rest: Vec::new() })
+    }
+
+    fn show(&mut self) -> Result<()> {
+        self.log.read_to_end(&mut self.rest).context("read log")?;
+        let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let mut out = io::stdout().lock();
+        for line in String::from_utf8_lossy(&self.rest[..whole]).lines() {
+            writeln!(out, "{}: {line}", self.test).context("write standard output")?;
+        }
+        self.rest.drain(..whole);
+        Ok(())
+    }
+}
+
+/// The last lines of a file, which may be long.
+fn last_lines(path: &Path) -> Result<String> {
+    const MOST: i64 = 8192;
+    let mut file = fs::File::open(path).with_context(|| format!("open {}", path.display()))?;
+    // Fails when it is shorter.
+    if file.seek(SeekFrom::End(-MOST)).is_err() {
+        file.rewind().with_context(|| format!("read {}", path.display()))?;
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).with_context(|| format!("read {}", path.display()))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let skipped = text.lines().count().saturating_sub(LOG_TAIL);
+    Ok(text.lines().skip(skipped).collect::<Vec<_>>().join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn what_a_test_told_counts_and_silence_is_a_failure() {
+        let limit = Duration::from_secs(60);
+        let killed = ExitStatus::from_raw(9);
+        assert_eq!(verdict(Some(killed), Some(Verdict::Passed), limit), Verdict::Passed);
+        for (status, expected) in [
+            (Some(killed), "its process ended without a result: signal: 9 (SIGKILL)"),
+            (None, "killed 30 s after its limit of 60 s"),
+        ] {
+            assert_eq!(verdict(status, None, limit), Verdict::Failed(expected.to_owned()));
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_long_log_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(folder::LOG);
+        fs::write(&path, "short").unwrap();
+        assert_eq!(last_lines(&path).unwrap(), "short");
+        let lines: Vec<String> = (0..5000).map(|line| line.to_string()).collect();
+        fs::write(&path, lines.join("\n")).unwrap();
+        assert_eq!(last_lines(&path).unwrap(), lines[5000 - LOG_TAIL..].join("\n"));
+    }
+}

@@ -1,0 +1,174 @@
+//! The process of one test: builds its cluster, runs it, and tells what came of it.
+
+use std::ffi::OsString;
+use std::mem;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Context, Error, Result, anyhow};
+use nix::sys::signal::SigSet;
+
+use super::folder;
+use super::state;
+use super::test::{self, Test};
+use super::verdict::Verdict;
+use super::watchdog::{self, Ended};
+use crate::address::{NodeId, Role};
+use crate::bins::Bins;
+use crate::case::{Mismatch, Skip, check};
+use crate::cluster::Cluster;
+use crate::holder::{self, Holder};
+use crate::lab::Lab;
+use crate::order::Order;
+use crate::progress;
+use crate::state::{ClusterName, Folder};
+use crate::stats::Stats;
+
+#[derive(clap::Args)]
+pub struct RunCaseArgs {
+    /// The folder for what is to be told
+    #[arg(long)]
+    pub folder: PathBuf,
+    /// The name for the cluster
+    #[arg(long)]
+    pub cluster: ClusterName,
+    /// Let the cluster run on when the case fails
+    #[arg(long)]
+    pub keep: bool,
+    #[arg(long)]
+    pub bin_dir: Option<PathBuf>,
+    pub case: String,
+}
+
+/// What came of the work, and what it worked on.
+struct Outcome {
+    /// None when there is no cluster, or the test was stuck or panicked.
+    lab: Option<Lab>,
+    result: Result<()>,
+}
+
+/// The cluster, as soon as it is there, for those who do not do the work.
+type Started = OnceLock<Arc<Cluster>>;
+
+/// On the machine: starts the holder of the test's cluster, which goes on.
+pub fn run(args: &RunCaseArgs, words: &[OsString]) -> Result<ExitCode> {
+    // The runner has blocked those that it waits for.
+    SigSet::all().thread_unblock().context("unblock signals")?;
+    holder::run(&args.cluster, words, |_| {})?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// In the holder.
+pub fn hold(holder: &Holder, args: &RunCaseArgs) -> Result<ExitCode> {
+    progress::begin(&args.folder.join(folder::LOG))?;
+    let started = Arc::new(Started::new());
+    let Outcome { lab, result } = attempt(holder.folder(), args, &started);
+    // Nothing is to be ended one by one: all ends with this process, or is kept as it is.
+    mem::forget(lab);
+    let verdict = match result {
+        Ok(()) => Verdict::Passed,
+        Err(error) => match error.downcast_ref::<Skip>() {
+            Some(skip) => Verdict::Skipped(skip.to_string()),
+            None => Verdict::Failed(describe(&error)),
+        },
+    };
+    let failed = matches!(verdict, Verdict::Failed(_));
+    if let Some(cluster) = started.get().filter(|_| failed) {
+        // The failure counts, whatever becomes of this.
+        if let Err(error) = state::collect(cluster, &args.folder) {
+            progress::tell("ovl", &format!("{error:#}"));
+        }
+    }
+    if let Some(cluster) = started.get().filter(|_| failed && args.keep) {
+        cluster.publish()?;
+        verdict.write(&args.folder)?;
+        return holder.keep();
+    }
+    verdict.write(&args.folder)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn attempt(folder: &Folder, args: &RunCaseArgs, started: &Arc<Started>) -> Outcome {
+    let outcome = |result| Outcome { lab: None, result };
+    let test = match test::find(&args.case) {
+        Ok(test) => test,
+        Err(error) => return outcome(Err(error)),
+    };
+    let limit = test.limit();
+    let (folder, bin_dir, started) = (folder.clone(), args.bin_dir.clone(), started.clone());
+    let work = move || {
+        let mut lab = None;
+        let result = Bins::find(bin_dir.as_deref())
+            .and_then(|bins| run_in_lab(&test, &folder, bins, &started, &mut lab));
+        Outcome { lab, result }
+    };
+    match watchdog::run(limit, work) {
+        Ended::Done(outcome) => outcome,
+        Ended::Panicked(message) => outcome(Err(anyhow!("panicked: {message}"))),
+        Ended::Stuck(what) => {
+            outcome(Err(anyhow!("stuck after {} s: waited for {what}", limit.as_secs())))
+        }
+    }
+}
+
+fn run_in_lab(
+    test: &Test,
+    folder: &Folder,
+    bins: Bins,
+    started: &Started,
+    lab: &mut Option<Lab>,
+) -> Result<()> {
+    let order = Order::of_test(&test.layout(), bins.dir())?;
+    let say = |text: &str| progress::tell("ovl", text);
+    let cluster = Arc::new(Cluster::start(folder, &order, say).context("start cluster")?);
+    // Nobody else sets it.
+    let _ = started.set(cluster.clone());
+    let lab = lab.insert(Lab::new(cluster, bins));
+    test.run(lab)?;
+    check_balance(lab)
+}
+
+/// However a case went, no packet may be missing in the counters.
+fn check_balance(lab: &Lab) -> Result<()> {
+    for (id, router) in lab.cluster.nodes().filter(|(id, _)| id.role() == Role::Router) {
+        let ran = router.run(&["shm-tool", "stats", "--json"])?;
+        let had_lb = lab.has_lb() && id == NodeId::ROUTER;
+        // Where no lb was there are none.
+        if !ran.succeeded() && !had_lb {
+            continue;
+        }
+        if let Some(imbalance) = Stats::parse(&ran.success()?)?.imbalance() {
+            check(false, format!("received = marked + held + dropped on {id}"), imbalance)?;
+        }
+    }
+    Ok(())
+}
+
+/// The text of a failure: what was done, and below what was expected and seen.
+fn describe(error: &Error) -> String {
+    let Some(mismatch) = error.chain().last().and_then(|cause| cause.downcast_ref::<Mismatch>())
+    else {
+        return format!("{error:#}");
+    };
+    let contexts: Vec<String> = error.chain().map(ToString::to_string).collect();
+    match contexts.split_last() {
+        Some((_, contexts)) if !contexts.is_empty() => {
+            format!("{}:\n{mismatch}", contexts.join(": "))
+        }
+        _ => mismatch.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_tells_where_it_was_first() {
+        let error = check(false, "4", "5").context("count").context("step").unwrap_err();
+        assert_eq!(describe(&error), "step: count:\nexpected: 4\nseen:     5");
+        assert_eq!(describe(&check(false, "4", "5").unwrap_err()), "expected: 4\nseen:     5");
+        assert_eq!(describe(&anyhow!("b").context("a")), "a: b");
+    }
+}

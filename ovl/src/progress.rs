@@ -1,0 +1,63 @@
+//! What a case tells about its progress: lines as `12:34:56 vm-221: what it does`.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+
+/// The most of one thing's output that is told.
+const MOST_LINES: usize = 50;
+
+static LOG: OnceLock<File> = OnceLock::new();
+
+/// From now on this process tells its progress in a file.
+pub fn begin(path: &Path) -> Result<()> {
+    let file = File::options().append(true).open(path);
+    // Nobody begins twice.
+    let _ = LOG.set(file.with_context(|| format!("open {}", path.display()))?);
+    Ok(())
+}
+
+pub fn tell(who: &str, text: &str) {
+    let Some(mut log) = LOG.get() else { return };
+    let time = time_of_day(seconds_now());
+    let lines: String = clipped(text).map(|line| format!("{time} {who}: {line}\n")).collect();
+    // A full disk is not what is tested.
+    let _ = log.write_all(lines.as_bytes());
+}
+
+fn clipped(text: &str) -> impl Iterator<Item = &str> {
+    let more = text.lines().nth(MOST_LINES).map(|_| "...");
+    text.lines().take(MOST_LINES).chain(more)
+}
+
+fn seconds_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// In UTC, as in the logs of `lb`.
+fn time_of_day(seconds: u64) -> String {
+    let of_day = seconds % 86_400;
+    format!("{:02}:{:02}:{:02}", of_day / 3600, of_day / 60 % 60, of_day % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_is_that_of_the_day() {
+        assert_eq!(time_of_day(0), "00:00:00");
+        assert_eq!(time_of_day(86_400 * 365 + 3600 * 23 + 60 * 5 + 9), "23:05:09");
+    }
+
+    #[test]
+    fn a_flood_of_output_is_cut() {
+        let text = "x\n".repeat(MOST_LINES + 5);
+        assert_eq!(clipped(&text).count(), MOST_LINES + 1);
+        assert_eq!(clipped("a\nb").collect::<Vec<_>>(), ["a", "b"]);
+    }
+}

@@ -1,0 +1,8 @@
+//! What `ovl` does with clusters, a file for each verb.
+
+pub mod cp;
+pub mod run;
+pub mod scale;
+pub mod start;
+pub mod status;
+pub mod stop;
