@@ -40,6 +40,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::manual::Print;
 use crate::{duration, process};
 
 /// What a program accepts: its name, a text about it, and its flags.
@@ -58,6 +59,15 @@ pub struct Flag<Args> {
     pub help: &'static str,
     /// Where the value is kept.
     pub slot: fn(&mut Args) -> &mut dyn FlagValue,
+}
+
+/// A flag as it is shown to the user.
+pub struct Declared {
+    pub name: &'static str,
+    pub value: &'static str,
+    pub help: &'static str,
+    /// Empty if there is none worth telling.
+    pub default: String,
 }
 
 /// A type that a flag can have.
@@ -80,6 +90,7 @@ pub enum Request<Args> {
     Run(Args),
     Help,
     Version,
+    Print(Print),
     /// There were no arguments at all.
     Nothing,
 }
@@ -107,6 +118,7 @@ impl<Args: Default> CommandLine<Args> {
             Ok(Request::Run(args)) => Ok(args),
             Ok(Request::Help) => Err(self.print(&self.usage())),
             Ok(Request::Version) => Err(self.print(concat!(env!("CARGO_PKG_VERSION"), "\n"))),
+            Ok(Request::Print(print)) => Err(self.print(&print.text(self))),
             Ok(Request::Nothing) => {
                 process::log(self.usage().trim_end());
                 Err(ExitCode::SUCCESS)
@@ -145,6 +157,7 @@ impl<Args: Default> CommandLine<Args> {
 
         let mut args = Args::default();
         let mut version = false;
+        let mut print = None;
         while let Some(argument) = arguments.next() {
             let argument = argument?;
             let Some((name, attached)) = split_flag(&argument) else {
@@ -155,6 +168,7 @@ impl<Args: Default> CommandLine<Args> {
                 Some(declared) => (declared.slot)(&mut args),
                 None if matches!(name, "help" | "h") => return Ok(Request::Help),
                 None if name == "version" => &mut version,
+                None if name == "print" => &mut print,
                 None => return Err(FlagError::Unknown(flag)),
             };
             let value = match attached {
@@ -169,26 +183,40 @@ impl<Args: Default> CommandLine<Args> {
                 return Err(FlagError::BadValue { flag, value, reason });
             }
         }
-        Ok(match version {
-            true => Request::Version,
-            false => Request::Run(args),
+        Ok(match (version, print) {
+            (true, _) => Request::Version,
+            (false, Some(print)) => Request::Print(print),
+            (false, None) => Request::Run(args),
         })
+    }
+
+    /// The tool's flags and those that every tool has.
+    pub fn declared(&self) -> impl Iterator<Item = Declared> {
+        let mut defaults = Args::default();
+        let declared = self.flags.iter().map(move |flag| Declared {
+            name: flag.name,
+            value: flag.value,
+            help: flag.help,
+            default: (flag.slot)(&mut defaults).shown(),
+        });
+        let own = [
+            ("help", "", "Print this text"),
+            ("version", "", "Print the version"),
+            ("print", "man|bash|zsh|fish", "Print a manual page, or the completions of a shell"),
+        ];
+        declared.chain(own.map(|(name, value, help)| Declared {
+            name,
+            value,
+            help,
+            default: String::new(),
+        }))
     }
 
     /// The text that `-help` prints.
     pub fn usage(&self) -> String {
         let mut text =
             format!("Usage: {} [-flag value]...\n\n{}\n\nFlags:\n", self.program, self.summary);
-        let mut defaults = Args::default();
-        let declared = self.flags.iter().map(|flag| {
-            let default = (flag.slot)(&mut defaults).shown();
-            (flag.name, flag.value, flag.help, default)
-        });
-        let own = [
-            ("help", "", "Print this text", String::new()),
-            ("version", "", "Print the version", String::new()),
-        ];
-        for (name, value, help, default) in declared.chain(own) {
+        for Declared { name, value, help, default } in self.declared() {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{}", format!("  -{name} {value}").trim_end());
             let _ = match default.as_str() {
@@ -279,7 +307,18 @@ macro_rules! number_flags {
     )*};
 }
 
-number_flags!(u32, i64, NonZeroU32);
+number_flags!(u16, u32, i64, f64, NonZeroU32);
+
+impl FlagValue for Option<Print> {
+    fn set(&mut self, text: &str) -> Result<(), String> {
+        *self = Some(Print::named(text).ok_or("neither man, bash, zsh nor fish")?);
+        Ok(())
+    }
+
+    fn shown(&self) -> String {
+        String::new()
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -396,6 +435,7 @@ mod tests {
             assert_eq!(COMMAND_LINE.parse(arguments), Ok(Request::Help));
         }
         assert_eq!(COMMAND_LINE.parse(["-version"]), Ok(Request::Version));
+        assert_eq!(COMMAND_LINE.parse(["-print", "man"]), Ok(Request::Print(Print::Man)));
         assert_eq!(COMMAND_LINE.parse(["-version=false"]), Ok(Request::Run(Args::default())));
         assert_eq!(COMMAND_LINE.parse(Vec::<OsString>::new()), Ok(Request::Nothing));
     }
@@ -403,7 +443,11 @@ mod tests {
     #[test]
     fn errors_name_the_flag_and_the_value() {
         for (arguments, message) in [
-            (&["-bogus"][..], "unknown flag: -bogus"),
+            (
+                &["-print=html"][..],
+                "flag -print: bad value \"html\": neither man, bash, zsh nor fish",
+            ),
+            (&["-bogus"], "unknown flag: -bogus"),
             (&["--bogus=1"], "unknown flag: -bogus"),
             (&["-version", "-bogus"], "unknown flag: -bogus"),
             (&["-nconn"], "flag -nconn: needs a value"),
@@ -456,6 +500,8 @@ Flags:
         Print this text
   -version
         Print the version
+  -print man|bash|zsh|fish
+        Print a manual page, or the completions of a shell
 "
         );
     }

@@ -8,4 +8,5 @@ pub mod nfqueue;
 pub mod privilege;
 pub mod shm;
 pub mod syscall_filter;
+pub mod tcp_info;
 pub mod wait;

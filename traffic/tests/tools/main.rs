@@ -1,0 +1,4 @@
+//! The tools as a user runs them, on loopback and in namespaces of their own.
+
+mod harness;
+mod mconnect;
