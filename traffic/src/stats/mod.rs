@@ -10,7 +10,7 @@ pub mod plot;
 use std::io::{self, Read as _};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
 pub use percentiles::{Percentiles, Times};
@@ -28,6 +28,7 @@ pub struct Statistics {
     /// How long the run took.
     pub duration: Nanos,
     /// KB/s of all connections together.
+    #[serde(serialize_with = "without_needless_fraction")]
     pub rate: f64,
     pub connections: u32,
     pub packet_size: u32,
@@ -141,6 +142,18 @@ impl Statistics {
     }
 }
 
+/// A whole number is written as one, as programs in Go do.
+fn without_needless_fraction<S: Serializer>(number: &f64, out: S) -> Result<S::Ok, S::Error> {
+    #[expect(clippy::cast_possible_truncation, reason = "it is compared with the original")]
+    let whole = *number as i64;
+    #[expect(clippy::cast_precision_loss, reason = "it is compared with the original")]
+    let back = whole as f64;
+    match back == *number {
+        true => out.serialize_i64(whole),
+        false => out.serialize_f64(*number),
+    }
+}
+
 impl Totals {
     /// The counters of another sender as well.
     pub fn add(&mut self, other: &Totals) {
@@ -212,6 +225,7 @@ mod tests {
     fn a_summary_has_the_known_keys_first_and_no_empty_lists() {
         let line = Statistics { rate: 10.0, ..Statistics::default() }.line();
         assert!(line.ends_with("}\n"));
+        assert!(line.contains("\"Rate\":10,"), "{line}");
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         let keys: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(

@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+pub const CTRAFFIC: &str = env!("CARGO_BIN_EXE_ctraffic");
 pub const MCONNECT: &str = env!("CARGO_BIN_EXE_mconnect");
 
 /// No wait in these tests is longer; none of them is used up by a success.
@@ -119,6 +120,21 @@ pub fn finish(command: Command) -> Run {
     collect(spawn_piped(command))
 }
 
+/// Runs a shell script in a network namespace of its own, with a tool as `$0`.
+/// `None` if this user may not make a namespace.
+pub fn in_namespace(script: &str, tool: &str) -> Option<Run> {
+    let unshare = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--net", "sh", "-ec", script, tool]);
+        finish(command)
+    };
+    if unshare("true").code != 0 {
+        eprintln!("skipped: this user may not make a network namespace");
+        return None;
+    }
+    Some(unshare(script))
+}
+
 fn spawn_piped(mut command: Command) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
@@ -153,7 +169,7 @@ pub fn send_signal(child: &Child, signal: Signal) {
     kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
 }
 
-fn lines_of(stream: impl io::Read + Send + 'static) -> Receiver<String> {
+pub fn lines_of(stream: impl io::Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {

@@ -1,4 +1,5 @@
 //! The tools as a user runs them, on loopback and in namespaces of their own.
 
+mod ctraffic;
 mod harness;
 mod mconnect;

@@ -1,10 +1,8 @@
 //! Client and server together.
 
-use std::process::Command;
-
 use traffic::process::host_name;
 
-use crate::harness::{MCONNECT, Server, finish, run};
+use crate::harness::{MCONNECT, Server, in_namespace, run};
 
 #[test]
 fn every_connection_is_answered() {
@@ -71,17 +69,8 @@ fn a_udp_answer_comes_from_the_address_that_was_asked() {
 /// IPv6 has one loopback address: more of them need a network of their own.
 #[test]
 fn ipv6_sources_and_answers_from_many_addresses() {
-    let unshare = |script: &str| {
-        let mut command = Command::new("unshare");
-        command.args(["--map-root-user", "--net", "sh", "-ec", script, MCONNECT]);
-        finish(command)
-    };
-    if unshare("true").code != 0 {
-        eprintln!("skipped: this user may not make a network namespace");
-        return;
-    }
     // Asked at fd00::2 from fd00::1, an answer by route comes from fd00::1.
-    let run = unshare(
+    let run = in_namespace(
         "ip link set lo up
         ip -6 addr add fd00::1/128 dev lo nodad
         ip -6 addr add fd00::2/128 dev lo nodad
@@ -95,7 +84,11 @@ fn ipv6_sources_and_answers_from_many_addresses() {
         $0 -udp -address [fd00::2]:5001 -srccidr fd00::1/128 -nconn 20
         $0 -udp -address [fd00::2]:5001 -srccidr 1000::/64 -nconn 20
         $0 -address [fd00::2]:5001 -srccidr 1000::/64 -nconn 20",
+        MCONNECT,
     );
+    let Some(run) = run else {
+        return;
+    };
     let expected = format!("Failed connects; 0\nFailed reads; 0\n{} 20\n", host_name().unwrap());
     assert_eq!(run.code, 0, "{run:?}");
     assert_eq!(run.stdout, expected.repeat(3));
