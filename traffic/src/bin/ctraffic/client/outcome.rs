@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use traffic::stats::{Sample, Statistics};
+use traffic::stats::{Nanos, Sample, Statistics};
 
 use super::{Client, SAMPLE_INTERVAL};
 use crate::progress::Counts;
@@ -35,7 +35,7 @@ impl Client<'_> {
             slot.record.ended(duration, error, retransmits);
         }
         self.totals.lost = self.totals.sent - self.totals.received;
-        self.samples.push(self.sample_at(now));
+        self.last_sample(now);
         self.progress.finish();
         let settings = self.settings;
         let target = settings.target;
@@ -78,6 +78,17 @@ impl Client<'_> {
             .filter(|slot| slot.record.is_connected() && !slot.record.is_over())
             .map(|slot| slot.record.host());
         self.progress.show(&counts, hosts);
+    }
+
+    /// The end is a sample, too. It replaces one just before it: a rate over
+    /// next to no time would mean nothing.
+    fn last_sample(&mut self, now: Instant) {
+        let end = self.sample_at(now);
+        let is_close = |before: &mut Sample| {
+            2 * (end.time.0 - before.time.0) < Nanos::from(SAMPLE_INTERVAL).0 && before.time.0 > 0
+        };
+        self.samples.pop_if(is_close);
+        self.samples.push(end);
     }
 
     pub fn sample_at(&self, now: Instant) -> Sample {
