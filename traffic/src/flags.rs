@@ -22,6 +22,7 @@
 //!         Flag { name: "udp", value: "", help: "Use UDP", slot: |a| &mut a.udp },
 //!         Flag { name: "address", value: "A:P", help: "Where to", slot: |a| &mut a.address },
 //!     ],
+//!     operands: None,
 //! };
 //!
 //! let Ok(Request::Run(args)) = COMMAND_LINE.parse(["-udp", "--address=[::1]:5001"]) else {
@@ -48,6 +49,16 @@ pub struct CommandLine<Args: 'static> {
     pub program: &'static str,
     pub summary: &'static str,
     pub flags: &'static [Flag<Args>],
+    /// Arguments that are no flags, if the program takes any.
+    pub operands: Option<Operands<Args>>,
+}
+
+/// Arguments that are no flags. They may stand anywhere.
+pub struct Operands<Args> {
+    /// What they are, for the usage text.
+    pub form: &'static str,
+    /// Where they are kept.
+    pub slot: fn(&mut Args) -> &mut Vec<String>,
 }
 
 /// One declared flag.
@@ -161,7 +172,11 @@ impl<Args: Default> CommandLine<Args> {
         while let Some(argument) = arguments.next() {
             let argument = argument?;
             let Some((name, attached)) = split_flag(&argument) else {
-                return Err(FlagError::Unexpected(argument));
+                match &self.operands {
+                    Some(operands) => (operands.slot)(&mut args).push(argument),
+                    None => return Err(FlagError::Unexpected(argument)),
+                }
+                continue;
             };
             let flag = format!("-{name}");
             let slot: &mut dyn FlagValue = match self.flags.iter().find(|flag| flag.name == name) {
@@ -214,8 +229,9 @@ impl<Args: Default> CommandLine<Args> {
 
     /// The text that `-help` prints.
     pub fn usage(&self) -> String {
-        let mut text =
-            format!("Usage: {} [-flag value]...\n\n{}\n\nFlags:\n", self.program, self.summary);
+        let operands = self.operands.as_ref().map_or("", |operands| operands.form);
+        let usage = format!("Usage: {} [-flag value]... {operands}", self.program);
+        let mut text = format!("{}\n\n{}\n\nFlags:\n", usage.trim_end(), self.summary);
         for Declared { name, value, help, default } in self.declared() {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{}", format!("  -{name} {value}").trim_end());
@@ -376,6 +392,7 @@ mod tests {
             flag!(seed, "N"),
             flag!(timeout, "DURATION"),
         ],
+        operands: None,
     };
 
     fn run(arguments: &[&str]) -> Args {
@@ -427,6 +444,24 @@ mod tests {
         assert_eq!(run(&["-address", "-udp"]).address, "-udp");
         assert_eq!(run(&["-address=a=b"]).address, "a=b");
         assert_eq!(run(&["-address="]).address, "");
+    }
+
+    #[test]
+    fn operands_are_taken_where_there_may_be_any() {
+        #[derive(Debug, Default, PartialEq)]
+        struct Args {
+            udp: bool,
+            operands: Vec<String>,
+        }
+        let line = CommandLine::<Args> {
+            program: "tool",
+            summary: "A tool.",
+            flags: &[Flag { name: "udp", value: "", help: "", slot: |args| &mut args.udp }],
+            operands: Some(Operands { form: "[IP PORT]", slot: |args| &mut args.operands }),
+        };
+        let expected = Args { udp: true, operands: vec!["::1".to_owned(), "-".to_owned()] };
+        assert_eq!(line.parse(["::1", "-udp", "-"]), Ok(Request::Run(expected)));
+        assert!(line.usage().starts_with("Usage: tool [-flag value]... [IP PORT]\n"));
     }
 
     #[test]

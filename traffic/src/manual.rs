@@ -44,7 +44,8 @@ fn man<Args: Default>(out: &mut String, line: &CommandLine<Args>) -> std::fmt::R
     let version = env!("CARGO_PKG_VERSION");
     writeln!(out, ".TH {program} 1 \"\" \"{program} {version}\"")?;
     writeln!(out, ".SH NAME\n{program} \\- {}", roff(first.trim_end_matches('.')))?;
-    writeln!(out, ".SH SYNOPSIS\n.B {program}\n[\\-\\fIflag\\fR [\\fIvalue\\fR]]...")?;
+    let operands = line.operands.as_ref().map_or("", |operands| operands.form);
+    writeln!(out, ".SH SYNOPSIS\n.B {program}\n[\\-\\fIflag\\fR [\\fIvalue\\fR]]... {operands}")?;
     writeln!(out, ".SH DESCRIPTION")?;
     for paragraph in line.summary.split("\n\n") {
         writeln!(out, ".PP\n{}", roff(paragraph))?;
@@ -161,6 +162,7 @@ mod tests {
             },
             Flag { name: "list", value: "FILE", help: "A list", slot: |args| &mut args.list },
         ],
+        operands: None,
     };
 
     #[test]

@@ -12,6 +12,8 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 pub const CTRAFFIC: &str = env!("CARGO_BIN_EXE_ctraffic");
+pub const HELLO_CLIENT: &str = env!("CARGO_BIN_EXE_hello-client");
+pub const HELLO_SERVER: &str = env!("CARGO_BIN_EXE_hello-server");
 pub const MCONNECT: &str = env!("CARGO_BIN_EXE_mconnect");
 
 /// No wait in these tests is longer; none of them is used up by a success.
@@ -41,7 +43,8 @@ impl Server {
 
     pub fn spawn(mut command: Command, arguments: &[&str]) -> Self {
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let expected = match arguments.contains(&"-udp") {
+        let has_udp = arguments.contains(&"-udp") || command.get_program() == HELLO_SERVER;
+        let expected = match has_udp {
             true => "Listen on UDP address; ",
             false => "Listen on address; ",
         };

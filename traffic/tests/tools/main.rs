@@ -2,4 +2,5 @@
 
 mod ctraffic;
 mod harness;
+mod hello;
 mod mconnect;

@@ -129,6 +129,7 @@ it. Its exit code is 0 even if all connections failed; -fail-on changes that to 
             slot: |args| &mut args.client,
         },
     ],
+    operands: None,
 };
 
 /// The flags as given.

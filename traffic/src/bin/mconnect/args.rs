@@ -78,6 +78,7 @@ net.core.somaxconn there.",
             slot: |args| &mut args.k8sprobe,
         },
     ],
+    operands: None,
 };
 
 /// The flags as given.
