@@ -8,6 +8,7 @@ pub mod address;
 pub mod datagram;
 pub mod duration;
 pub mod events;
+pub mod fail_on;
 pub mod flags;
 pub mod manual;
 pub mod pace;

@@ -143,7 +143,7 @@ impl Statistics {
 }
 
 /// A whole number is written as one, as programs in Go do.
-fn without_needless_fraction<S: Serializer>(number: &f64, out: S) -> Result<S::Ok, S::Error> {
+pub fn without_needless_fraction<S: Serializer>(number: &f64, out: S) -> Result<S::Ok, S::Error> {
     #[expect(clippy::cast_possible_truncation, reason = "it is compared with the original")]
     let whole = *number as i64;
     #[expect(clippy::cast_precision_loss, reason = "it is compared with the original")]

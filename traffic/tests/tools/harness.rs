@@ -14,6 +14,7 @@ use serde_json::Value;
 pub const CTRAFFIC: &str = env!("CARGO_BIN_EXE_ctraffic");
 pub const HELLO_CLIENT: &str = env!("CARGO_BIN_EXE_hello-client");
 pub const HELLO_SERVER: &str = env!("CARGO_BIN_EXE_hello-server");
+pub const KAHTTP: &str = env!("CARGO_BIN_EXE_kahttp");
 pub const MCONNECT: &str = env!("CARGO_BIN_EXE_mconnect");
 
 /// No wait in these tests is longer; none of them is used up by a success.
@@ -74,13 +75,14 @@ impl Server {
         stream
     }
 
-    pub fn expect_line(&self, part: &str) {
+    /// The next line on stderr that has this in it.
+    pub fn expect_line(&self, part: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let line = self.lines.recv_timeout(left).expect(part);
             if line.contains(part) {
-                return;
+                return line;
             }
         }
     }

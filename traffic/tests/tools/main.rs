@@ -3,4 +3,5 @@
 mod ctraffic;
 mod harness;
 mod hello;
+mod kahttp;
 mod mconnect;

@@ -4,7 +4,6 @@
 
 mod args;
 mod client;
-mod fail_on;
 mod packet;
 mod progress;
 mod server;
@@ -18,11 +17,8 @@ use traffic::stats::{Statistics, analysis, plot};
 use traffic::{process, server::run as serve};
 
 use crate::args::{Analysis, COMMAND_LINE, Detail, Task};
-use crate::fail_on::FailOn;
 use crate::server::Echo;
-
-/// Exit code of a run that `-fail-on` does not accept.
-const NOT_ACCEPTED: u8 = 3;
+use traffic::fail_on::{FailOn, NOT_ACCEPTED};
 
 fn main() -> ExitCode {
     let args = match COMMAND_LINE.parse_or_exit_code() {

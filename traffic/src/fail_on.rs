@@ -1,7 +1,7 @@
 //! Which outcomes of a run a script does not accept.
 
-use traffic::flags::FlagValue;
-use traffic::stats::Totals;
+use crate::flags::FlagValue;
+use crate::stats::Totals;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FailOn {
@@ -9,6 +9,9 @@ pub struct FailOn {
     failed: bool,
     dropped: bool,
 }
+
+/// Exit code of a run that had something in it that is not accepted.
+pub const NOT_ACCEPTED: u8 = 3;
 
 impl FailOn {
     /// A line for each thing that happened and should not have.
