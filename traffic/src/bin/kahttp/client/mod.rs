@@ -183,11 +183,7 @@ impl Run {
             };
             let now = Instant::now();
             let skipped = pace.take(now);
-            let mut report = self.report.borrow_mut();
-            report.dropped += skipped;
-            report.sent += 1;
-            drop(report);
-            self.state.borrow_mut().waiting += 1;
+            self.count_request(skipped);
             let answered = timeout_at((now + LIMIT).into(), open.ask(settings)).await;
             self.state.borrow_mut().waiting -= 1;
             match answered.unwrap_or_else(|_| Err(anyhow!("no answer within {LIMIT:?}"))) {
@@ -254,6 +250,13 @@ impl Run {
             tokio::time::sleep(wait).await;
         }
         None
+    }
+
+    fn count_request(&self, skipped: u64) {
+        let mut report = self.report.borrow_mut();
+        report.dropped += skipped;
+        report.sent += 1;
+        self.state.borrow_mut().waiting += 1;
     }
 
     fn count(&self, answer: &connection::Answer, after: Duration) {
