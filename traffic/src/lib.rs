@@ -12,6 +12,7 @@ pub mod fail_on;
 pub mod flags;
 pub mod manual;
 pub mod pace;
+pub mod packet;
 pub mod process;
 pub mod server;
 pub mod source;

@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+pub const BREAK_TEST: &str = env!("CARGO_BIN_EXE_break-test");
 pub const CTRAFFIC: &str = env!("CARGO_BIN_EXE_ctraffic");
 pub const HELLO_CLIENT: &str = env!("CARGO_BIN_EXE_hello-client");
 pub const HELLO_SERVER: &str = env!("CARGO_BIN_EXE_hello-server");

@@ -11,9 +11,9 @@ use traffic::stats::analysis::Kind;
 use traffic::{address, server, source_flags};
 
 use crate::client;
-use crate::packet::{HEADER, SHORTEST_DATAGRAM};
 use crate::progress::Monitor;
 use traffic::fail_on::FailOn;
+use traffic::packet::{HEADER, SHORTEST_DATAGRAM};
 
 pub const COMMAND_LINE: CommandLine<Args> = CommandLine {
     program: "ctraffic",

@@ -4,7 +4,6 @@
 
 mod args;
 mod client;
-mod packet;
 mod progress;
 mod server;
 

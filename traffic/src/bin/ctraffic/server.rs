@@ -2,7 +2,7 @@
 
 use traffic::server::Service;
 
-use crate::packet::HEADER;
+use traffic::packet::HEADER;
 
 /// The name of this host.
 pub struct Echo(pub String);

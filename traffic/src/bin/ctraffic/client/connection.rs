@@ -11,7 +11,7 @@ use traffic::pace::Pace;
 use traffic::tcp;
 
 use super::flight::{Answer, Flight};
-use crate::packet::{self, HEADER, LABEL, Label};
+use traffic::packet::{self, HEADER, LABEL, Label};
 
 /// A connection that stands, or is about to.
 pub struct Connection {
