@@ -71,7 +71,7 @@ bench: deps build ## measure lb, beside other programs too (PEER='COMMAND' adds 
 
 # command:package
 TOOLS := awk:mawk bash:bash busybox:busybox cc:gcc curl:curl ethtool:ethtool ip:iproute2 \
-	ip6tables:iptables iptables:iptables mount:mount nft:nftables nsenter:util-linux \
+	ip6tables:iptables iptables:iptables mount:mount nc:netcat-openbsd nft:nftables nsenter:util-linux openssl:openssl \
 	ping:iputils-ping setpriv:util-linux tar:tar timeout:coreutils unshare:util-linux \
 	xz:xz-utils
 

@@ -24,6 +24,8 @@ pub struct DatagramServer {
     control: Vec<u8>,
 }
 
+const RECEIVE_BUFFER: usize = 8 << 20;
+
 /// Where a datagram came from and which address it was sent to.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
@@ -52,6 +54,12 @@ impl DatagramServer {
             setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
         } else {
             setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+        }
+        // What waits here is not lost: a server that is busy for a moment must
+        // not look like a loss on the way. Beyond the system's limit only root
+        // gets it, and the others get what they may have.
+        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+            socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
         }
         socket.bind(&address.into())?;
         Ok(Self {

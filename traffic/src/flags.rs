@@ -22,6 +22,7 @@
 //!         Flag { name: "udp", value: "", help: "Use UDP", slot: |a| &mut a.udp },
 //!         Flag { name: "address", value: "A:P", help: "Where to", slot: |a| &mut a.address },
 //!     ],
+//!     operands: None,
 //! };
 //!
 //! let Ok(Request::Run(args)) = COMMAND_LINE.parse(["-udp", "--address=[::1]:5001"]) else {
@@ -40,6 +41,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::manual::Print;
 use crate::{duration, process};
 
 /// What a program accepts: its name, a text about it, and its flags.
@@ -47,6 +49,16 @@ pub struct CommandLine<Args: 'static> {
     pub program: &'static str,
     pub summary: &'static str,
     pub flags: &'static [Flag<Args>],
+    /// Arguments that are no flags, if the program takes any.
+    pub operands: Option<Operands<Args>>,
+}
+
+/// Arguments that are no flags. They may stand anywhere.
+pub struct Operands<Args> {
+    /// What they are, for the usage text.
+    pub form: &'static str,
+    /// Where they are kept.
+    pub slot: fn(&mut Args) -> &mut Vec<String>,
 }
 
 /// One declared flag.
@@ -58,6 +70,15 @@ pub struct Flag<Args> {
     pub help: &'static str,
     /// Where the value is kept.
     pub slot: fn(&mut Args) -> &mut dyn FlagValue,
+}
+
+/// A flag as it is shown to the user.
+pub struct Declared {
+    pub name: &'static str,
+    pub value: &'static str,
+    pub help: &'static str,
+    /// Empty if there is none worth telling.
+    pub default: String,
 }
 
 /// A type that a flag can have.
@@ -80,6 +101,7 @@ pub enum Request<Args> {
     Run(Args),
     Help,
     Version,
+    Print(Print),
     /// There were no arguments at all.
     Nothing,
 }
@@ -107,6 +129,7 @@ impl<Args: Default> CommandLine<Args> {
             Ok(Request::Run(args)) => Ok(args),
             Ok(Request::Help) => Err(self.print(&self.usage())),
             Ok(Request::Version) => Err(self.print(concat!(env!("CARGO_PKG_VERSION"), "\n"))),
+            Ok(Request::Print(print)) => Err(self.print(&print.text(self))),
             Ok(Request::Nothing) => {
                 process::log(self.usage().trim_end());
                 Err(ExitCode::SUCCESS)
@@ -145,16 +168,22 @@ impl<Args: Default> CommandLine<Args> {
 
         let mut args = Args::default();
         let mut version = false;
+        let mut print = None;
         while let Some(argument) = arguments.next() {
             let argument = argument?;
             let Some((name, attached)) = split_flag(&argument) else {
-                return Err(FlagError::Unexpected(argument));
+                match &self.operands {
+                    Some(operands) => (operands.slot)(&mut args).push(argument),
+                    None => return Err(FlagError::Unexpected(argument)),
+                }
+                continue;
             };
             let flag = format!("-{name}");
             let slot: &mut dyn FlagValue = match self.flags.iter().find(|flag| flag.name == name) {
                 Some(declared) => (declared.slot)(&mut args),
                 None if matches!(name, "help" | "h") => return Ok(Request::Help),
                 None if name == "version" => &mut version,
+                None if name == "print" => &mut print,
                 None => return Err(FlagError::Unknown(flag)),
             };
             let value = match attached {
@@ -169,26 +198,41 @@ impl<Args: Default> CommandLine<Args> {
                 return Err(FlagError::BadValue { flag, value, reason });
             }
         }
-        Ok(match version {
-            true => Request::Version,
-            false => Request::Run(args),
+        Ok(match (version, print) {
+            (true, _) => Request::Version,
+            (false, Some(print)) => Request::Print(print),
+            (false, None) => Request::Run(args),
         })
+    }
+
+    /// The tool's flags and those that every tool has.
+    pub fn declared(&self) -> impl Iterator<Item = Declared> {
+        let mut defaults = Args::default();
+        let declared = self.flags.iter().map(move |flag| Declared {
+            name: flag.name,
+            value: flag.value,
+            help: flag.help,
+            default: (flag.slot)(&mut defaults).shown(),
+        });
+        let own = [
+            ("help", "", "Print this text"),
+            ("version", "", "Print the version"),
+            ("print", "man|bash|zsh|fish", "Print a manual page, or the completions of a shell"),
+        ];
+        declared.chain(own.map(|(name, value, help)| Declared {
+            name,
+            value,
+            help,
+            default: String::new(),
+        }))
     }
 
     /// The text that `-help` prints.
     pub fn usage(&self) -> String {
-        let mut text =
-            format!("Usage: {} [-flag value]...\n\n{}\n\nFlags:\n", self.program, self.summary);
-        let mut defaults = Args::default();
-        let declared = self.flags.iter().map(|flag| {
-            let default = (flag.slot)(&mut defaults).shown();
-            (flag.name, flag.value, flag.help, default)
-        });
-        let own = [
-            ("help", "", "Print this text", String::new()),
-            ("version", "", "Print the version", String::new()),
-        ];
-        for (name, value, help, default) in declared.chain(own) {
+        let operands = self.operands.as_ref().map_or("", |operands| operands.form);
+        let usage = format!("Usage: {} [-flag value]... {operands}", self.program);
+        let mut text = format!("{}\n\n{}\n\nFlags:\n", usage.trim_end(), self.summary);
+        for Declared { name, value, help, default } in self.declared() {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{}", format!("  -{name} {value}").trim_end());
             let _ = match default.as_str() {
@@ -279,191 +323,18 @@ macro_rules! number_flags {
     )*};
 }
 
-number_flags!(u32, i64, NonZeroU32);
+number_flags!(u16, u32, i64, f64, NonZeroU32);
 
-#[cfg(test)]
-mod tests {
-    use std::os::unix::ffi::OsStringExt as _;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[derive(Debug, PartialEq)]
-    struct Args {
-        address: String,
-        udp: bool,
-        reconnect: bool,
-        nconn: u32,
-        concurrent: NonZeroU32,
-        seed: i64,
-        timeout: Duration,
+impl FlagValue for Option<Print> {
+    fn set(&mut self, text: &str) -> Result<(), String> {
+        *self = Some(Print::named(text).ok_or("neither man, bash, zsh nor fish")?);
+        Ok(())
     }
 
-    impl Default for Args {
-        fn default() -> Self {
-            Self {
-                address: "[::1]:5001".to_owned(),
-                udp: false,
-                reconnect: true,
-                nconn: 1,
-                concurrent: NonZeroU32::new(64).unwrap(),
-                seed: 0,
-                timeout: Duration::from_secs(10),
-            }
-        }
-    }
-
-    macro_rules! flag {
-        ($field:ident, $value:literal) => {
-            Flag {
-                name: stringify!($field),
-                value: $value,
-                help: "Some help",
-                slot: |args| &mut args.$field,
-            }
-        };
-    }
-
-    const COMMAND_LINE: CommandLine<Args> = CommandLine {
-        program: "tool",
-        summary: "A tool.",
-        flags: &[
-            flag!(address, "A:P"),
-            flag!(udp, ""),
-            flag!(reconnect, ""),
-            flag!(nconn, "N"),
-            flag!(concurrent, "N"),
-            flag!(seed, "N"),
-            flag!(timeout, "DURATION"),
-        ],
-    };
-
-    fn run(arguments: &[&str]) -> Args {
-        match COMMAND_LINE.parse(arguments) {
-            Ok(Request::Run(args)) => args,
-            other => panic!("{arguments:?}: {other:?}"),
-        }
-    }
-
-    fn error(arguments: &[&str]) -> String {
-        COMMAND_LINE.parse(arguments).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn every_way_to_give_a_value_means_the_same() {
-        for arguments in [
-            &["-nconn", "7"][..],
-            &["--nconn", "7"],
-            &["-nconn=7"],
-            &["--nconn=7"],
-            &["-nconn=1", "-nconn=7"],
-        ] {
-            assert_eq!(run(arguments).nconn, 7, "{arguments:?}");
-        }
-    }
-
-    #[test]
-    fn a_switch_takes_no_argument_of_its_own() {
-        let args = run(&["-udp", "-reconnect=false", "-nconn", "2"]);
-        assert!(args.udp);
-        assert!(!args.reconnect);
-        assert_eq!(args.nconn, 2);
-        assert!(!run(&["-udp", "-udp=F"]).udp);
-        assert_eq!(
-            error(&["-udp", "true"]),
-            "unexpected argument: \"true\" (a switch takes its value as -switch=false)"
-        );
-    }
-
-    #[test]
-    fn what_is_not_given_keeps_its_default() {
-        let args = run(&["-udp"]);
-        assert_eq!(args, Args { udp: true, ..Args::default() });
-    }
-
-    #[test]
-    fn a_value_may_look_like_a_flag_or_hold_an_equals_sign() {
-        assert_eq!(run(&["-seed", "-5"]).seed, -5);
-        assert_eq!(run(&["-address", "-udp"]).address, "-udp");
-        assert_eq!(run(&["-address=a=b"]).address, "a=b");
-        assert_eq!(run(&["-address="]).address, "");
-    }
-
-    #[test]
-    fn help_version_and_nothing() {
-        for arguments in [&["-help"][..], &["-h"], &["--help"], &["-udp", "-h", "-x"]] {
-            assert_eq!(COMMAND_LINE.parse(arguments), Ok(Request::Help));
-        }
-        assert_eq!(COMMAND_LINE.parse(["-version"]), Ok(Request::Version));
-        assert_eq!(COMMAND_LINE.parse(["-version=false"]), Ok(Request::Run(Args::default())));
-        assert_eq!(COMMAND_LINE.parse(Vec::<OsString>::new()), Ok(Request::Nothing));
-    }
-
-    #[test]
-    fn errors_name_the_flag_and_the_value() {
-        for (arguments, message) in [
-            (&["-bogus"][..], "unknown flag: -bogus"),
-            (&["--bogus=1"], "unknown flag: -bogus"),
-            (&["-version", "-bogus"], "unknown flag: -bogus"),
-            (&["-nconn"], "flag -nconn: needs a value"),
-            (&["-nconn=x"], "flag -nconn: bad value \"x\": invalid digit found in string"),
-            (&["-nconn", "-1"], "flag -nconn: bad value \"-1\": invalid digit found in string"),
-            (
-                &["-concurrent", "0"],
-                "flag -concurrent: bad value \"0\": number would be zero for non-zero type",
-            ),
-            (&["-udp=maybe"], "flag -udp: bad value \"maybe\": neither true nor false"),
-            (
-                &["-timeout", "10"],
-                "flag -timeout: bad value \"10\": no unit behind the number (ns, us, ms, s, m or h)",
-            ),
-        ] {
-            assert_eq!(error(arguments), message);
-        }
-        for stray in ["x", "", "-", "--", "---udp", "-=x"] {
-            assert_eq!(COMMAND_LINE.parse([stray]), Err(FlagError::Unexpected(stray.to_owned())));
-        }
-        let bytes = OsString::from_vec(vec![b'-', 0xff]);
-        assert_eq!(COMMAND_LINE.parse([bytes.clone()]), Err(FlagError::NotUtf8(bytes)));
-    }
-
-    #[test]
-    fn usage_shows_every_flag_and_the_defaults_that_say_something() {
-        assert_eq!(
-            COMMAND_LINE.usage(),
-            "\
-Usage: tool [-flag value]...
-
-A tool.
-
-Flags:
-  -address A:P
-        Some help (default [::1]:5001)
-  -udp
-        Some help
-  -reconnect
-        Some help (default true)
-  -nconn N
-        Some help (default 1)
-  -concurrent N
-        Some help (default 64)
-  -seed N
-        Some help (default 0)
-  -timeout DURATION
-        Some help (default 10s)
-  -help
-        Print this text
-  -version
-        Print the version
-"
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn any_command_line_is_answered(arguments: Vec<String>) {
-            let _ = COMMAND_LINE.parse(arguments);
-        }
+    fn shown(&self) -> String {
+        String::new()
     }
 }
+
+#[cfg(test)]
+mod tests;

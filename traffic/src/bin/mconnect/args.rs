@@ -1,15 +1,15 @@
 //! The command line, and the settings that it stands for.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use traffic::address;
+use anyhow::bail;
 use traffic::flags::{CommandLine, Flag};
-use traffic::source::{Cidr, SourceAddresses};
+use traffic::sources::SourceFlags;
+use traffic::{address, server, source_flags};
 
+use crate::client;
 use crate::report::Format;
-use crate::{client, server};
 
 pub const COMMAND_LINE: CommandLine<Args> = CommandLine {
     program: "mconnect",
@@ -20,7 +20,8 @@ often. Exits with 1 if any connect or read failed.
 
 -maxconcurrent should stay below the listen backlog of the server, which is
 net.core.somaxconn there.",
-    flags: &[
+    flags: source_flags![
+        sources:
         Flag {
             name: "server",
             value: "",
@@ -47,10 +48,10 @@ net.core.somaxconn there.",
             slot: |args| &mut args.maxconcurrent,
         },
         Flag {
-            name: "srccidr",
-            value: "CIDR",
-            help: "Connect from random addresses of this subnet",
-            slot: |args| &mut args.srccidr,
+            name: "rate",
+            value: "N",
+            help: "Connections to begin in a second; 0 = as fast as can be",
+            slot: |args| &mut args.rate,
         },
         Flag {
             name: "output",
@@ -71,18 +72,13 @@ net.core.somaxconn there.",
             slot: |args| &mut args.keep,
         },
         Flag {
-            name: "seed",
-            value: "N",
-            help: "Makes the source addresses repeatable; 0 = new ones each time",
-            slot: |args| &mut args.seed,
-        },
-        Flag {
             name: "k8sprobe",
             value: "ANY",
             help: "Ignored; old scripts may give it",
             slot: |args| &mut args.k8sprobe,
         },
     ],
+    operands: None,
 };
 
 /// The flags as given.
@@ -92,11 +88,11 @@ pub struct Args {
     udp: bool,
     nconn: u32,
     maxconcurrent: NonZeroU32,
-    srccidr: Option<Cidr>,
+    rate: f64,
+    sources: SourceFlags,
     output: Format,
     timeout: Duration,
     keep: bool,
-    seed: i64,
     k8sprobe: String,
 }
 
@@ -114,11 +110,11 @@ impl Default for Args {
             udp: false,
             nconn: 1,
             maxconcurrent: NonZeroU32::new(64).expect("64 is not zero"),
-            srccidr: None,
+            rate: 0.0,
+            sources: SourceFlags::default(),
             output: Format::Text,
             timeout: Duration::ZERO,
             keep: false,
-            seed: 0,
             k8sprobe: String::new(),
         }
     }
@@ -128,28 +124,30 @@ impl Args {
     pub fn into_task(self) -> anyhow::Result<Task> {
         if self.server {
             return Ok(Task::Serve(server::Settings {
+                program: COMMAND_LINE.program,
                 address: address::to_listen_on(&self.address)?,
                 udp: self.udp,
+                idle_limit: None,
             }));
         }
         let settings = client::Settings {
-            target: address::to_connect_to(&self.address, self.srccidr)?,
+            target: address::to_connect_to(&self.address, self.sources.srccidr)?,
             udp: self.udp,
             connections: self.nconn,
             concurrent: self.maxconcurrent,
-            sources: self.srccidr.map(|subnet| SourceAddresses::new(subnet, self.seed())),
+            rate: self.rate()?,
+            sources: self.sources.open()?,
             keep: self.keep,
             timeout: self.timeout(),
         };
         Ok(Task::Connect(settings, self.output))
     }
 
-    fn seed(&self) -> u64 {
-        match self.seed {
-            // Keyed by the operating system's randomness: runs that start at
-            // the same moment on many hosts still differ.
-            0 => RandomState::new().hash_one(()),
-            seed => seed.cast_unsigned(),
+    fn rate(&self) -> anyhow::Result<Option<f64>> {
+        match self.rate {
+            0.0 => Ok(None),
+            rate if rate > 0.0 && rate.is_finite() => Ok(Some(rate)),
+            rate => bail!("rate {rate}: neither 0 nor a number of connections"),
         }
     }
 
@@ -196,14 +194,15 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_repeats_the_sources_and_its_absence_does_not() {
-        let sources = |seed| {
-            let sources = settings(&["-srccidr", "::/0", "-seed", seed]).sources.unwrap();
-            (0..4).map(|i| sources.address(i)).collect::<Vec<_>>()
-        };
-        assert_eq!(sources("7"), sources("7"));
-        assert_ne!(sources("7"), sources("8"));
-        assert_ne!(sources("7"), sources("-7"));
-        assert_ne!(sources("0"), sources("0"));
+    fn a_rate_is_a_number_of_connections() {
+        for (rate, expected) in [("0", None), ("0.5", Some(0.5)), ("1e3", Some(1_000.0))] {
+            assert_eq!(settings(&["-rate", rate]).rate, expected);
+        }
+        for rate in ["-1", "inf", "NaN"] {
+            let Ok(Request::Run(args)) = COMMAND_LINE.parse(["-rate", rate]) else {
+                panic!("{rate}");
+            };
+            assert!(args.into_task().is_err(), "{rate}");
+        }
     }
 }

@@ -14,11 +14,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Socket, Type};
-use traffic::process;
-use traffic::source::SourceAddresses;
+use traffic::events::{Events, Interest, TURN, is_transient};
+use traffic::pace::Pace;
+use traffic::sources::Sources;
+use traffic::stats::Times;
+use traffic::{process, tcp};
 
 use crate::report::Report;
 
@@ -28,7 +29,9 @@ pub struct Settings {
     pub connections: u32,
     /// Connections that may hold a slot at a time.
     pub concurrent: NonZeroU32,
-    pub sources: Option<SourceAddresses>,
+    /// Connections to begin in a second; without it as fast as slots get free.
+    pub rate: Option<f64>,
+    pub sources: Sources,
     /// Hold answered connections until the end of the run.
     pub keep: bool,
     /// The limit of the whole run.
@@ -39,19 +42,13 @@ pub struct Settings {
 pub fn run(settings: &Settings) -> anyhow::Result<Report> {
     let signals = process::termination_signals().context("watch for signals")?;
     let mut client = Client::start(settings)?;
-    client
-        .epoll
-        .add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))
-        .context("watch for signals")?;
+    client.events.add(&signals, Interest::EPOLLIN, SIGNALS).context("watch for signals")?;
     client.connect_all()?;
     Ok(client.into_report())
 }
 
 /// How long a connection may hold its slot without being answered.
 const SLOT_PATIENCE: Duration = Duration::from_millis(250);
-
-/// Events taken, and connections begun, before the clock is looked at.
-const TURN: usize = 256;
 
 /// Descriptors that are no connections: the standard streams, epoll, signals,
 /// and what the libraries may open.
@@ -65,7 +62,8 @@ const GREETING: &[u8] = b"Hello";
 
 struct Client<'a> {
     settings: &'a Settings,
-    epoll: Epoll,
+    events: Events,
+    pace: Option<Pace>,
     begin: Instant,
     deadline: Instant,
     max_open: usize,
@@ -75,11 +73,14 @@ struct Client<'a> {
     slots_taken: u32,
     /// Connections in the order in which they took a slot, and when.
     slot_holders: VecDeque<(Instant, u64)>,
+    connect_times: Times,
+    answer_times: Times,
     report: Report,
 }
 
 struct Connection {
     socket: Socket,
+    begun: Instant,
     stage: Stage,
     has_slot: bool,
 }
@@ -118,14 +119,15 @@ impl<'a> Client<'a> {
                 settings.connections
             );
         }
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("create an epoll")?;
+        let events = Events::new().context("create an epoll")?;
         let begin = Instant::now();
         let deadline = begin
             .checked_add(settings.timeout)
             .with_context(|| format!("use timeout {:?}: too long", settings.timeout))?;
         Ok(Self {
             settings,
-            epoll,
+            events,
+            pace: settings.rate.map(|rate| Pace::new(begin, rate)),
             begin,
             deadline,
             max_open: usize::try_from(max_open).unwrap_or(usize::MAX),
@@ -133,6 +135,8 @@ impl<'a> Client<'a> {
             open: HashMap::new(),
             slots_taken: 0,
             slot_holders: VecDeque::new(),
+            connect_times: Times::default(),
+            answer_times: Times::default(),
             report: Report {
                 hosts: BTreeMap::new(),
                 connects: settings.connections,
@@ -142,23 +146,21 @@ impl<'a> Client<'a> {
                 start_time: SystemTime::now(),
                 timeout: settings.timeout,
                 duration: Duration::ZERO,
+                connect_time: None,
+                answer_time: None,
             },
         })
     }
 
     fn connect_all(&mut self) -> anyhow::Result<()> {
-        let mut events = [EpollEvent::empty(); TURN];
         loop {
             self.begin_connections();
             if self.open.is_empty() && self.next == self.settings.connections {
                 return Ok(());
             }
-            let count = match self.epoll.wait(&mut events, self.time_to_wait()) {
-                Err(Errno::EINTR) => 0,
-                other => other.context("wait for events")?,
-            };
-            for event in &events[..count] {
-                match event.data() {
+            let until = self.wake_up_time();
+            for token in self.events.wait(Some(until)).context("wait for events")? {
+                match token {
                     SIGNALS => return Ok(()),
                     number => self.advance(number),
                 }
@@ -185,6 +187,8 @@ impl<'a> Client<'a> {
             self.count_failures(Phase::Connect, &error, not_begun.into());
         }
         self.report.duration = self.begin.elapsed();
+        self.report.connect_time = self.connect_times.percentiles();
+        self.report.answer_time = self.answer_times.percentiles();
         self.report
     }
 
@@ -202,18 +206,25 @@ impl<'a> Client<'a> {
             if !self.can_begin() {
                 return;
             }
+            let now = Instant::now();
+            if let Some(pace) = &mut self.pace {
+                if pace.due() > now {
+                    return;
+                }
+                // What is late is made up for: all connections are to be made.
+                pace.advance();
+            }
             let number = u64::from(self.next);
             self.next += 1;
-            let begun = Connection::begin(self.settings, number).and_then(|connection| {
-                let event = EpollEvent::new(connection.interest(), number);
-                self.epoll.add(&connection.socket, event)?;
+            let begun = Connection::begin(self.settings, number, now).and_then(|connection| {
+                self.events.add(&connection.socket, connection.interest(), number)?;
                 Ok(connection)
             });
             match begun {
                 Ok(connection) => {
                     self.open.insert(number, connection);
                     self.slots_taken += 1;
-                    self.slot_holders.push_back((Instant::now(), number));
+                    self.slot_holders.push_back((now, number));
                 }
                 Err(error) => self.count_failure(Phase::Connect, &error),
             }
@@ -228,13 +239,15 @@ impl<'a> Client<'a> {
             Ok(Progress::Nothing) => {}
             Ok(Progress::Connected) => {
                 connection.stage = Stage::Waiting;
-                let mut event = EpollEvent::new(connection.interest(), number);
-                if let Err(error) = self.epoll.modify(&connection.socket, &mut event) {
-                    self.count_failure(Phase::Read, &error.into());
+                self.connect_times.record(connection.begun.elapsed());
+                let interest = connection.interest();
+                if let Err(error) = self.events.change(&connection.socket, interest, number) {
+                    self.count_failure(Phase::Read, &error);
                     self.close(number);
                 }
             }
             Ok(Progress::Answered(host)) => {
+                self.answer_times.record(connection.begun.elapsed());
                 *self.report.hosts.entry(host).or_default() += 1;
                 if self.settings.keep {
                     connection.stage = Stage::Held;
@@ -288,21 +301,17 @@ impl<'a> Client<'a> {
         *self.report.causes.entry(cause).or_default() += count;
     }
 
-    fn time_to_wait(&self) -> EpollTimeout {
-        if self.can_begin() {
-            return EpollTimeout::ZERO;
-        }
-        let now = Instant::now();
+    /// When something is to be done even if nothing happens.
+    fn wake_up_time(&self) -> Instant {
         let patience_end = self.slot_holders.front().map(|(since, _)| *since + SLOT_PATIENCE);
-        let next = patience_end.map_or(self.deadline, |end| end.min(self.deadline));
-        // Waking up just before the time would only mean to wait again.
-        let wait = next.saturating_duration_since(now) + Duration::from_millis(1);
-        EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::MAX)
+        let begin =
+            self.can_begin().then(|| self.pace.map_or_else(Instant::now, |pace| pace.due()));
+        [patience_end, begin].into_iter().flatten().fold(self.deadline, Instant::min)
     }
 }
 
 impl Connection {
-    fn begin(settings: &Settings, number: u64) -> io::Result<Self> {
+    fn begin(settings: &Settings, number: u64, now: Instant) -> io::Result<Self> {
         let target = settings.target;
         let kind = match settings.udp {
             true => Type::DGRAM,
@@ -314,13 +323,9 @@ impl Connection {
             // would use up the ports here or the memory of the servers.
             socket.set_linger(Some(Duration::ZERO))?;
         }
-        if let Some(sources) = &settings.sources {
-            // The address need not be one of this host's interfaces, and the
-            // port is chosen at the connect, when it only has to be unique
-            // together with the target.
-            setsockopt(&socket, sockopt::IpFreebind, &true)?;
-            setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
-            socket.bind(&sources.socket_address(number, target).into())?;
+        let source = settings.sources.address(number, target).map_err(io::Error::other)?;
+        if let Some(source) = source {
+            tcp::bind_source(&socket, source)?;
         }
         match socket.connect(&target.into()) {
             Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => {
@@ -335,7 +340,7 @@ impl Connection {
             }
             false => Stage::Connecting,
         };
-        Ok(Self { socket, stage, has_slot: true })
+        Ok(Self { socket, begun: now, stage, has_slot: true })
     }
 
     fn advance(&mut self, udp: bool) -> io::Result<Progress> {
@@ -353,17 +358,15 @@ impl Connection {
             Ok(length) => {
                 Ok(Progress::Answered(String::from_utf8_lossy(&buffer[..length]).into_owned()))
             }
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(Progress::Nothing),
-                _ => Err(error),
-            },
+            Err(error) if is_transient(&error) => Ok(Progress::Nothing),
+            Err(error) => Err(error),
         }
     }
 
-    fn interest(&self) -> EpollFlags {
+    fn interest(&self) -> Interest {
         match self.stage {
-            Stage::Connecting => EpollFlags::EPOLLOUT,
-            Stage::Waiting | Stage::Held => EpollFlags::EPOLLIN,
+            Stage::Connecting => Interest::EPOLLOUT,
+            Stage::Waiting | Stage::Held => Interest::EPOLLIN,
         }
     }
 

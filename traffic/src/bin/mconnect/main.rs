@@ -14,6 +14,7 @@ use anyhow::Context as _;
 use traffic::process;
 
 use crate::args::{COMMAND_LINE, Task};
+use crate::server::HostName;
 
 fn main() -> ExitCode {
     let args = match COMMAND_LINE.parse_or_exit_code() {
@@ -21,7 +22,11 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     let done = args.into_task().and_then(|task| match task {
-        Task::Serve(settings) => server::run(&settings).map(|()| ExitCode::SUCCESS),
+        Task::Serve(settings) => {
+            let host_name = process::host_name().context("get the host name")?;
+            traffic::server::run(&settings, HostName(host_name))?;
+            Ok(ExitCode::SUCCESS)
+        }
         Task::Connect(settings, format) => connect(&settings, format),
     });
     done.unwrap_or_else(|error| {

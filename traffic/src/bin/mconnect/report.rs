@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value, json};
 use traffic::flags::FlagValue;
+use traffic::stats::{Nanos, Percentiles};
 
 /// The outcome of a run.
 #[derive(Debug)]
@@ -22,6 +23,10 @@ pub struct Report {
     /// The limit of the run, and how long it took.
     pub timeout: Duration,
     pub duration: Duration,
+    /// How long it took until connections stood (TCP), and until they were
+    /// answered. `None` if none was.
+    pub connect_time: Option<Percentiles>,
+    pub answer_time: Option<Percentiles>,
 }
 
 /// How the report is printed.
@@ -59,15 +64,30 @@ impl Report {
     fn json(&self) -> Value {
         let hosts: Map<String, Value> =
             self.hosts.iter().map(|(host, count)| (host.clone(), json!(count))).collect();
-        json!({
+        let mut report = json!({
             "hosts": hosts,
             "connects": self.connects,
             "failed_connects": self.failed_connects,
             "failed_reads": self.failed_reads,
             "start_time": humantime::format_rfc3339_nanos(self.start_time).to_string(),
-            "timeout": nanoseconds(self.timeout),
-            "duration": nanoseconds(self.duration),
-        })
+            "timeout": Nanos::from(self.timeout),
+            "duration": Nanos::from(self.duration),
+        });
+        for (key, times) in
+            [("connect_time", &self.connect_time), ("answer_time", &self.answer_time)]
+        {
+            if let Some(times) = times {
+                report[key] = json!({
+                    "min": times.min,
+                    "p50": times.p50,
+                    "p90": times.p90,
+                    "p99": times.p99,
+                    "p999": times.p999,
+                    "max": times.max,
+                });
+            }
+        }
+        report
     }
 }
 
@@ -89,11 +109,6 @@ impl FlagValue for Format {
     }
 }
 
-/// Nanoseconds, held at the largest number after some 580 years.
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +123,12 @@ mod tests {
             start_time: SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 5),
             timeout: Duration::from_millis(2_010),
             duration: Duration::from_micros(1_500),
+            connect_time: Some(Percentiles {
+                min: Nanos(7),
+                max: Nanos(9),
+                ..Percentiles::default()
+            }),
+            answer_time: None,
         }
     }
 
@@ -127,7 +148,7 @@ mod tests {
                 r#"{"hosts":{"vm-001":4,"vm-002":3},"connects":10,"#,
                 r#""failed_connects":1,"failed_reads":2,"#,
                 r#""start_time":"2023-11-14T22:13:20.000000005Z","#,
-                r#""timeout":2010000000,"duration":1500000}"#,
+                r#""timeout":2010000000,"duration":1500000,"connect_time":{"min":7,"p50":0,"p90":0,"p99":0,"p999":0,"max":9}}"#,
                 "\n"
             )
         );

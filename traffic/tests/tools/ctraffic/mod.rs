@@ -1,0 +1,5 @@
+mod analysis;
+mod command_line;
+mod disturbed;
+mod together;
+mod udp;

@@ -1,0 +1,8 @@
+//! The tools as a user runs them, on loopback and in namespaces of their own.
+
+mod break_test;
+mod ctraffic;
+mod harness;
+mod hello;
+mod kahttp;
+mod mconnect;

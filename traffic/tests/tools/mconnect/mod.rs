@@ -1,0 +1,4 @@
+mod client;
+mod command_line;
+mod server;
+mod together;
