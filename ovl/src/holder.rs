@@ -17,7 +17,7 @@ use std::process::{self, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -90,7 +90,7 @@ pub fn run(
     let outcome = run_reporting(&folder, args, &mut progress);
     if !matches!(outcome, Ok(Outcome::Kept)) {
         end_holder(&folder)?;
-        folder.remove(lock)?;
+        folder.remove(&lock)?;
     }
     outcome
 }
@@ -136,7 +136,7 @@ pub fn run_on_terminal(name: &ClusterName, args: &[OsString]) -> Result<ExitCode
     let lock = prepare(&folder)?;
     let status = command(&folder, false, args)?.status().context("start holder");
     end_holder(&folder)?;
-    folder.remove(lock)?;
+    folder.remove(&lock)?;
     let code = status?.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
     Ok(ExitCode::from(code))
 }
@@ -176,9 +176,21 @@ pub fn stop(folder: &Folder) -> Result<bool> {
     }
     end_holder(folder)?;
     if let Some(lock) = folder.lock(PATIENTLY)? {
-        // Whoever had the lock may have started it just then.
-        end_holder(folder)?;
-        folder.remove(lock)?;
+        // Whoever had the lock may have started it just then. A launcher or a holder that has not told
+        // its number yet writes to the folder until it is ended.
+        let deadline = Instant::now() + SHORTLY;
+        loop {
+            end_holder(folder)?;
+            for (_, process) in
+                strays()?.into_iter().filter(|(name, _)| name == folder.name().as_str())
+            {
+                process.kill()?;
+            }
+            match folder.remove(&lock) {
+                Err(_) if Instant::now() < deadline => {}
+                removed => break removed?,
+            }
+        }
     } else if folder.exists() {
         bail!("stop cluster {}: another ovl is still starting or stopping it", folder.name());
     }
@@ -394,7 +406,7 @@ fn vanish(folder: &Folder, lock: Option<Lock>) -> Result<()> {
     let Some(lock) = lock else { return Ok(()) };
     let work = folder.work();
     umount2(&work, MntFlags::MNT_DETACH).with_context(|| format!("unmount {}", work.display()))?;
-    folder.remove(lock)
+    folder.remove(&lock)
 }
 
 fn mount_on(target: &Path, kind: Option<&str>, flags: MsFlags) -> Result<()> {

@@ -190,8 +190,8 @@ impl Folder {
     }
 
     /// Removes the folder. Nothing must run any more.
-    pub fn remove(&self, lock: Lock) -> Result<()> {
-        self.clear(&lock)?;
+    pub fn remove(&self, lock: &Lock) -> Result<()> {
+        self.clear(lock)?;
         remove(&self.path.join("lock"), |path| fs::remove_file(path))?;
         remove(&self.path, |path| fs::remove_dir(path))
     }
