@@ -13,8 +13,9 @@ use crate::side_by_side::results::{CaseResults, Column};
 use crate::side_by_side::rig::{Alternative, Rig};
 
 const TARGETS: u32 = 10;
+const MIB: f64 = 1024.0 * 1024.0;
 /// The kernel frees later, in pieces; what others need changes, too. So long it has to rest …
-const REST: Duration = Duration::from_millis(200);
+const REST: Duration = Duration::from_millis(500);
 /// … within so many bytes …
 const STILL: u64 = 128 << 10;
 /// … and so long that is awaited.
@@ -34,23 +35,31 @@ pub fn run(rig: &Rig, extent: Extent) -> anyhow::Result<CaseResults> {
         let marks: Vec<u32> = (MARK_BIT..).take(TARGETS as usize).collect();
         rig.make_table(slots, TARGETS, &marks)?;
         let mut router = Router::open(rig, rig.lab(Alternative::Fast))?;
-        drop(router.start(Alternative::Fast, None)?);
-        let with = kernel_memory(rig)?;
+        let lb = router.start(Alternative::Fast, None)?;
+        let running = kernel_memory(rig)?;
+        drop(lb);
+        let ended = kernel_memory(rig)?;
         router.remove_rules()?;
-        let without = kernel_memory(rig)?;
+        let nothing = kernel_memory(rig)?;
         // Signed: with a small map what others do may be more.
-        let bytes = with as f64 - without as f64;
-        Ok(figures([("memory", bytes / 1024.0 / 1024.0), ("each", bytes / f64::from(slots))]))
+        let beyond = |bytes: u64| bytes as f64 - nothing as f64;
+        Ok(figures([
+            ("map", beyond(ended) / MIB),
+            ("each", beyond(ended) / f64::from(slots)),
+            ("running", beyond(running) / MIB),
+        ]))
     })?;
     Ok(CaseResults {
         name: case,
-        what: "Memory that the kernel has no more when rules and map are removed, after lb has ended: \
-               Slab, Percpu and VmallocUsed of /proc/meminfo. Whatever else happens on the machine is in \
-               it, so figures below a few MiB say little."
+        what: "Kernel memory of rules and map: what is used less once lb has ended and lb --down has \
+               removed them. \"While lb runs\" has the memory of its sockets, too. Slab, Percpu and \
+               VmallocUsed of /proc/meminfo, at rest: whatever else happens on the machine is in it, so \
+               figures below a few MiB say little."
             .into(),
         columns: vec![
-            Column::plotted("memory", "MiB", 2),
+            Column::plotted("map", "rules and map, MiB", 2),
             Column::new("each", "bytes a slot", 0),
+            Column::new("running", "while lb runs, MiB", 2),
         ],
         comparisons: Vec::new(),
         rows: measured.rows,

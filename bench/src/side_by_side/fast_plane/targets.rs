@@ -43,7 +43,6 @@ pub fn run(rig: &Rig, extent: Extent) -> anyhow::Result<CaseResults> {
         ),
         columns: udp::columns(true),
         comparisons: vec![
-            Comparison::ratio("consumer", "consumer", &first),
             Comparison::ratio("all", "all", &first),
             Comparison::ratio("delivered", "delivered", &first),
         ],
