@@ -41,7 +41,9 @@ enum Measure {
     },
     /// `lb` beside plain forwarding and other consumers: CPU, packets/s, latency, loss, memory
     SideBySide(Box<side_by_side::Settings>),
-    /// Tables and plots of what `side-by-side --json` has saved
+    /// The fast plane beside the slow one: changes, the first packet after one, memory, many targets
+    FastPlane(side_by_side::FastPlaneSettings),
+    /// Tables and plots of what `side-by-side` and `fast-plane` have saved with `--json`
     Report(side_by_side::Report),
     /// A consumer on the `nfq` crate, for side-by-side
     #[command(hide = true)]
@@ -71,6 +73,7 @@ fn run(measure: Measure) -> anyhow::Result<()> {
             Ok(())
         }
         Measure::SideBySide(settings) => side_by_side::run(&settings),
+        Measure::FastPlane(settings) => side_by_side::run_fast_plane(&settings),
         Measure::Report(settings) => side_by_side::run_report(&settings),
         Measure::NfqConsumer { queue, shm } => nfq_consumer::run(queue, &shm),
     }

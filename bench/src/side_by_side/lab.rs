@@ -15,6 +15,8 @@ use super::namespace::Namespace;
 
 /// The marks of the targets.
 pub const MARKS: [u32; 4] = [101, 102, 103, 104];
+/// What all marks have in common where there may be any number of targets.
+pub const MARK_BIT: u32 = 0x1000;
 /// The addresses that the source sends from.
 pub const SOURCES: RangeInclusive<u8> = 1..=16;
 /// The virtual addresses, by their last byte.
@@ -41,6 +43,8 @@ pub enum Way {
     Queues(RangeInclusive<u16>),
     /// By mark. Whoever sets it brings rules of its own.
     Marks,
+    /// By mark as well, with one rule and one route for all marks that have [`MARK_BIT`].
+    MarkBit,
 }
 
 /// The three namespaces.
@@ -116,11 +120,19 @@ impl Lab {
         ];
         for (hop, mark) in next_hops() {
             lines.push(format!("neighbour add {hop} dev sink lladdr {SINK_MAC} nud permanent"));
-            if *way != Way::Plain {
-                lines.push(format!("route add default via {hop} table {mark}"));
-                lines.push(format!("rule add fwmark {mark} lookup {mark}"));
-            } else if mark == MARKS[0] {
-                lines.push(format!("route add 10.0.0.0/24 via {hop}"));
+            let route = format!("route add default via {hop} table {mark}");
+            match way {
+                Way::Queues(_) | Way::Marks => {
+                    lines.extend([route, format!("rule add fwmark {mark} lookup {mark}")]);
+                }
+                Way::MarkBit if mark == MARKS[0] => {
+                    let rule = format!("rule add fwmark {MARK_BIT}/{MARK_BIT} lookup {mark}");
+                    lines.extend([route, rule]);
+                }
+                Way::Plain if mark == MARKS[0] => {
+                    lines.push(format!("route add 10.0.0.0/24 via {hop}"));
+                }
+                Way::MarkBit | Way::Plain => {}
             }
         }
         if *way != Way::Plain {
@@ -136,6 +148,30 @@ impl Lab {
             self.router.iptables(&rule)?;
         }
         Ok(())
+    }
+
+    /// Adds a target behind a link of its own, where packets with this mark go. It drops what arrives.
+    pub fn add_target(&self, mark: u32) -> anyhow::Result<Namespace> {
+        const ROUTER: &str = "02:00:00:00:02:03";
+        const TARGET: &str = "02:00:00:00:03:02";
+        let add = || -> anyhow::Result<Namespace> {
+            let target = Namespace::new()?;
+            let path = target.path();
+            self.router.ip(&[
+                format!("link add target address {ROUTER} type veth peer name router address {TARGET} netns {path}"),
+                "link set target up".into(),
+                "address add 192.168.3.1/24 dev target".into(),
+                format!("neighbour add 192.168.3.2 dev target lladdr {TARGET} nud permanent"),
+                format!("route add default via 192.168.3.2 table {mark}"),
+                format!("rule add fwmark {mark} lookup {mark}"),
+            ])?;
+            // A kernel without IPv6 sends none anyway.
+            let _ = target.sysctl("ipv6/conf/all/disable_ipv6", "1");
+            target.ip(&["link set router up", "address add 192.168.3.2/24 dev router"])?;
+            target.iptables("-t mangle -A PREROUTING -p udp -j DROP")?;
+            Ok(target)
+        };
+        add().context("add a target to the test network")
     }
 
     /// Packets of the load that have reached the sink.

@@ -4,11 +4,13 @@
 mod bulk;
 mod cases;
 mod consumer;
+mod fast_plane;
 mod interrupt;
 mod lab;
 mod load;
 mod machine;
 mod namespace;
+mod output;
 mod plot;
 mod results;
 mod rig;
@@ -17,18 +19,18 @@ mod substitute;
 mod table;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 use cases::{Case, Effort, Saturation};
-use machine::Machine;
-use results::Results;
+use output::Output;
 use rig::{Peer, Rig};
 use substitute::CommandLine;
-use table::Format;
+
+pub use fast_plane::{Settings as FastPlaneSettings, run as run_fast_plane};
 
 /// What is measured, and what becomes of it.
 #[derive(Debug, Args)]
@@ -59,15 +61,8 @@ pub struct Settings {
     /// Only these cases
     #[arg(long, value_name = "CASE", value_delimiter = ',')]
     only: Vec<Case>,
-    /// Write all figures to a file, which `bench report` reads
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Write a picture of each case to a folder
-    #[arg(long, value_name = "DIR")]
-    plot_dir: Option<PathBuf>,
-    /// Print tables in Markdown
-    #[arg(long)]
-    markdown: bool,
+    #[command(flatten)]
+    output: Output,
     /// Where `lb` and `shm-tool` are [default: where this program is]
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
@@ -107,16 +102,8 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
             .map(command_line)
             .zip(settings.peer_deactivate.as_ref().map(command_line)),
     });
-    let bin_dir = match &settings.bin_dir {
-        Some(folder) => folder.clone(),
-        None => own_folder()?,
-    };
-    // Hours may be behind us when the figures are there; better to know now.
-    for folder in
-        [parent(settings.json.as_deref()), settings.plot_dir.as_deref()].into_iter().flatten()
-    {
-        fs::create_dir_all(folder).with_context(|| format!("write to {}", folder.display()))?;
-    }
+    let bin_dir = bin_dir(settings.bin_dir.as_ref())?;
+    settings.output.prepare()?;
     let cases = if settings.only.is_empty() { Case::value_variants() } else { &settings.only };
     let rig = Rig::new(bin_dir, peer)?;
     let effort = Effort {
@@ -124,23 +111,8 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         duration: settings.seconds,
         burst: settings.burst.into(),
     };
-    let machine = Machine::look(&rig.signals)?;
-    if let Some(warning) = machine.warning() {
-        rig.progress(&format!("warning: {warning}"));
-    }
-    let conditions = format!("{}; {effort}", machine.description());
-    let mut results = Results { conditions, cases: Vec::new() };
     let mut saturation = Saturation::default();
-    for case in cases {
-        results.cases.push(case.run(&rig, effort, &mut saturation)?);
-        // After each case: an interrupted run is not lost.
-        if let Some(path) = &settings.json {
-            let text = serde_json::to_string_pretty(&results).context("write JSON")?;
-            fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
-        }
-    }
-    rig.progress("done");
-    report(&results, settings.markdown, settings.plot_dir.as_deref())
+    settings.output.collect(&rig, effort, cases, |case| case.run(&rig, effort, &mut saturation))
 }
 
 /// Prints and draws what was saved.
@@ -148,21 +120,16 @@ pub fn run_report(settings: &Report) -> anyhow::Result<()> {
     let read = || format!("read {}", settings.file.display());
     let text = fs::read_to_string(&settings.file).with_context(read)?;
     let results = serde_json::from_str(&text).with_context(read)?;
-    report(&results, settings.markdown, settings.plot_dir.as_deref())
+    output::show(&results, settings.markdown, settings.plot_dir.as_deref())
 }
 
-fn report(results: &Results, markdown: bool, plot_dir: Option<&Path>) -> anyhow::Result<()> {
-    table::print(results, if markdown { Format::Markdown } else { Format::Text });
-    plot_dir.map_or(Ok(()), |folder| plot::draw(results, folder))
-}
-
-fn own_folder() -> anyhow::Result<PathBuf> {
+/// Where the programs are: where the user says, or where this one is.
+fn bin_dir(given: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
+    if let Some(folder) = given {
+        return Ok(folder.clone());
+    }
     let itself = std::env::current_exe().context("find this program")?;
     Ok(itself.parent().context("find this program's folder")?.into())
-}
-
-fn parent(file: Option<&Path>) -> Option<&Path> {
-    file?.parent().filter(|parent| !parent.as_os_str().is_empty())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -185,12 +152,5 @@ mod tests {
         for bad in ["", "x", "0", "-1", "61", "nan", "inf"] {
             assert!(seconds(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_file_in_this_folder_needs_no_other() {
-        assert_eq!(parent(Some(Path::new("a.json"))), None);
-        assert_eq!(parent(Some(Path::new("x/a.json"))), Some(Path::new("x")));
-        assert_eq!(parent(None), None);
     }
 }

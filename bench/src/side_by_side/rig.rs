@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use lb_sys::nfqueue::KernelCounters;
-use lb_sys::shm::Folder;
+use lb_sys::shm::{Folder, MappedTable};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
@@ -64,7 +64,7 @@ pub const SLOTS: u32 = 997;
 /// Room for targets.
 const TARGETS: u32 = 100;
 /// The table's name.
-const TABLE: &str = "bench";
+pub const TABLE: &str = "bench";
 /// How long a generator may take to notice that it is done.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Before what is measured.
@@ -234,9 +234,7 @@ impl Rig {
     }
 
     fn lb(&self, queues: &str) -> Command {
-        let mut command = with_private_folder(&self.bin_dir.join("lb"));
-        command.args(["--shm", TABLE, "--queue", queues]);
-        command
+        self.lb_with(&["--queue", queues])
     }
 
     /// Makes the table anew.
@@ -273,6 +271,25 @@ impl Rig {
         command
     }
 
+    /// Changes the table: a verb of `shm-tool` and the rest of its command line.
+    pub fn shm_tool_with(&self, verb: &str, rest: &[&str]) -> anyhow::Result<()> {
+        run(self.shm_tool(verb).args(rest))
+    }
+
+    /// The words of all slots, as they are now.
+    pub fn slots(&self) -> anyhow::Result<Vec<u32>> {
+        let name = TABLE.parse().context("read the table")?;
+        let table = MappedTable::open(&Folder::new(Folder::DEFAULT), &name)?;
+        Ok(table.snapshot().context("read the table")?.slots)
+    }
+
+    /// `lb` for the bench's table.
+    pub fn lb_with(&self, rest: &[&str]) -> Command {
+        let mut command = with_private_folder(&self.bin_dir.join("lb"));
+        command.args(["--shm", TABLE]).args(rest);
+        command
+    }
+
     /// Sends a load, and measures it from a quiet moment to a quiet moment. Meanwhile the main thread
     /// does `beside`.
     pub fn measure<T>(
@@ -306,15 +323,26 @@ impl Rig {
         load: Load,
         beside: impl FnOnce() -> anyhow::Result<T>,
     ) -> anyhow::Result<(Sent, T)> {
+        self.send_while(lab, load, |has_ended| {
+            let outcome = beside()?;
+            let limit = load.longest() + PATIENCE;
+            let ended = self.signals.until(limit, || Ok(has_ended()))?;
+            ensure!(ended, "the generator is stuck in the kernel");
+            Ok(outcome)
+        })
+    }
+
+    /// Sends a load until the work, which the main thread does meanwhile, is done.
+    pub fn send_while<T>(
+        &self,
+        lab: &Lab,
+        load: Load,
+        work: impl FnOnce(&dyn Fn() -> bool) -> anyhow::Result<T>,
+    ) -> anyhow::Result<(Sent, T)> {
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             let generator = scope.spawn(|| lab.source.enter(|| generate(&load, &stop)));
-            let outcome = beside().and_then(|outcome| {
-                let limit = load.longest() + PATIENCE;
-                let ended = self.signals.until(limit, || Ok(generator.is_finished()))?;
-                ensure!(ended, "the generator is stuck in the kernel");
-                Ok(outcome)
-            });
+            let outcome = work(&|| generator.is_finished());
             stop.store(true, Relaxed);
             let sent = generator.join().map_err(|_| anyhow!("the generator panicked"))?;
             Ok((sent?, outcome?))

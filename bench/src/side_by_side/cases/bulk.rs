@@ -16,7 +16,7 @@ pub fn run(rig: &Rig, effort: Effort) -> anyhow::Result<CaseResults> {
         let of = |alternative| Entrant::new(alternative, variant, streams);
         entrants.extend(rig.alternatives().into_iter().map(of));
     }
-    let measured = in_turns(rig, Case::TcpBulk, effort.rounds, &entrants, |entrant| {
+    let measured = in_turns(rig, &Case::TcpBulk.name(), effort.rounds, &entrants, |entrant| {
         let mut consumer = rig.start(entrant.alternative, SLOTS)?;
         let streams = Streams::connect(rig.lab(entrant.alternative), entrant.setting)?;
         let (bytes_per_second, cpu) = streams.run(&rig.signals, || {

@@ -38,7 +38,7 @@ pub fn run(rig: &Rig, effort: Effort, saturation: &mut Saturation) -> anyhow::Re
             }
         }
     }
-    let measured = in_turns(rig, Case::Latency, effort.rounds, &entrants, |entrant| {
+    let measured = in_turns(rig, &Case::Latency.name(), effort.rounds, &entrants, |entrant| {
         measure(rig, effort, entrant.alternative, entrant.setting)
     })?;
     notes.extend(measured.notes);

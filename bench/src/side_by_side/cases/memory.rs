@@ -25,7 +25,7 @@ pub fn run(rig: &Rig, effort: Effort) -> anyhow::Result<CaseResults> {
             entrants.push(Entrant { name, ..entrant });
         }
     }
-    let measured = in_turns(rig, Case::Memory, 1, &entrants, |entrant| {
+    let measured = in_turns(rig, &Case::Memory.name(), 1, &entrants, |entrant| {
         let (slots, targets) = entrant.setting;
         let mut consumer = rig.start_lb_with(slots, targets)?;
         // What is allocated or mapped lazily is there once packets have passed.

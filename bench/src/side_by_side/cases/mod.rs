@@ -5,7 +5,7 @@ mod latency;
 mod memory;
 mod queues;
 mod reconfigure;
-mod udp;
+pub mod udp;
 
 use std::fmt;
 use std::time::Duration;
@@ -63,7 +63,7 @@ impl fmt::Display for Effort {
 
 impl Effort {
     /// Packets of so many bytes, on the generator's CPU.
-    fn load(self, rig: &Rig, packet_len: usize, pace: Pace) -> Load {
+    pub fn load(self, rig: &Rig, packet_len: usize, pace: Pace) -> Load {
         let Effort { duration, burst, .. } = self;
         Load { packet_len, pace, burst, duration, cpu: rig.generator_cpu() }
     }
@@ -111,34 +111,38 @@ impl Case {
 
 /// Who is measured, in what variant of the case.
 #[derive(Clone, Debug)]
-struct Entrant<V> {
-    alternative: Alternative,
+pub struct Entrant<V> {
+    /// What is measured, where alternatives are compared.
+    pub alternative: Alternative,
     /// What rows are called.
-    name: String,
+    pub name: String,
     /// What tells variants apart.
-    variant: String,
+    pub variant: String,
     /// What the variant is.
-    setting: V,
+    pub setting: V,
 }
 
 impl<V> Entrant<V> {
-    fn new(alternative: Alternative, variant: impl Into<String>, setting: V) -> Self {
+    /// Of this alternative, in a variant of the case.
+    pub fn new(alternative: Alternative, variant: impl Into<String>, setting: V) -> Self {
         let (name, variant) = (alternative.to_string(), variant.into());
         Entrant { alternative, name, variant, setting }
     }
 }
 
 /// Rows with notes on what failed.
-struct Measured {
-    rows: Vec<Row>,
-    notes: Vec<String>,
+pub struct Measured {
+    /// The figures of those that could be measured.
+    pub rows: Vec<Row>,
+    /// What failed.
+    pub notes: Vec<String>,
 }
 
 /// Measures everybody in every round, each round beginning with another one. Who fails is noted and
 /// not tried again.
-fn in_turns<V>(
+pub fn in_turns<V>(
     rig: &Rig,
-    case: Case,
+    case: &str,
     rounds: u32,
     entrants: &[Entrant<V>],
     mut measure: impl FnMut(&Entrant<V>) -> anyhow::Result<Figures>,
@@ -158,7 +162,7 @@ fn in_turns<V>(
                 continue;
             }
             let title = row.title();
-            rig.progress(&format!("{}, round {} of {rounds}: {title}", case.name(), round + 1));
+            rig.progress(&format!("{case}, round {} of {rounds}: {title}", round + 1));
             row.rounds.push(match measure(entrant) {
                 Ok(figures) => Some(figures),
                 Err(error) if error.is::<Interrupted>() => return Err(error),
@@ -181,13 +185,15 @@ fn order(count: usize, round: usize) -> impl Iterator<Item = usize> {
 }
 
 /// Bytes of a small IP packet.
-const SMALL: usize = 64;
+pub const SMALL: usize = 64;
 
-fn figures<const N: usize>(figures: [(&str, f64); N]) -> Figures {
+/// Figures by the keys of their columns.
+pub fn figures<const N: usize>(figures: [(&str, f64); N]) -> Figures {
     figures.into_iter().map(|(key, figure)| (key.to_string(), figure)).collect()
 }
 
-fn pinning(rig: &Rig) -> &'static str {
+/// Who runs where.
+pub fn pinning(rig: &Rig) -> &'static str {
     if rig.is_pinned() {
         "generator on CPU 0, consumer on CPU 1"
     } else {

@@ -13,7 +13,7 @@ pub fn run(rig: &Rig, effort: Effort) -> anyhow::Result<CaseResults> {
         ..Entrant::new(Alternative::Lb, "", setting)
     };
     let entrants = [entrant("one queue", (one, 1)), entrant("two queues", (two, 2))];
-    let measured = in_turns(rig, Case::Queues, effort.rounds, &entrants, |entrant| {
+    let measured = in_turns(rig, &Case::Queues.name(), effort.rounds, &entrants, |entrant| {
         let (lab, queues) = entrant.setting;
         let mut consumer = rig.start_lb_unpinned(lab, queues)?;
         let load = Load { cpu: None, ..effort.load(rig, SMALL, Pace::Flood) };

@@ -32,7 +32,7 @@ pub fn run(rig: &Rig, effort: Effort) -> anyhow::Result<CaseResults> {
         entrants.extend(alternatives.iter().map(of));
     }
     let rounds = effort.rounds.min(ROUNDS);
-    let measured = in_turns(rig, Case::Reconfigure, rounds, &entrants, |entrant| {
+    let measured = in_turns(rig, &Case::Reconfigure.name(), rounds, &entrants, |entrant| {
         let Entrant { alternative, setting: slots, .. } = *entrant;
         let mut consumer = rig.start(alternative, slots)?;
         let load = Load { duration: DURATION, ..effort.load(rig, SMALL, Pace::PerSecond(RATE)) };

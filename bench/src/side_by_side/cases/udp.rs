@@ -69,7 +69,7 @@ fn run(
         };
         entrants.extend(alternatives.into_iter().map(of));
     }
-    let measured = in_turns(rig, case, effort.rounds, &entrants, |entrant| {
+    let measured = in_turns(rig, &case.name(), effort.rounds, &entrants, |entrant| {
         flow(rig, entrant.alternative, entrant.setting).map(|flow| figures_of(&flow))
     })?;
     let paced = variants.iter().any(|(_, _, pace)| *pace != Pace::Flood);
