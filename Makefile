@@ -68,6 +68,7 @@ bench: deps build ## measure lb, beside other programs too (PEER='COMMAND' adds 
 	bench micro
 	bench moves
 	bench side-by-side $${PEER:+--peer "$$PEER"}
+	bench fast-plane
 
 # command:package
 TOOLS := awk:mawk bash:bash busybox:busybox cc:gcc curl:curl ethtool:ethtool ip:iproute2 \

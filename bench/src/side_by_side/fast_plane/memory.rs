@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use super::router::Router;
 use super::{Case, Extent, SLOTS};
@@ -13,6 +13,8 @@ use crate::side_by_side::results::{CaseResults, Column};
 use crate::side_by_side::rig::{Alternative, Rig};
 
 const TARGETS: u32 = 10;
+/// Slots of a table that takes long enough to be made for its memory to be seen meanwhile.
+const MANY: u32 = 60_000;
 const MIB: f64 = 1024.0 * 1024.0;
 /// The kernel frees later, in pieces; what others need changes, too. So long it has to rest …
 const REST: Duration = Duration::from_millis(500);
@@ -37,22 +39,28 @@ pub fn run(rig: &Rig, extent: Extent) -> anyhow::Result<CaseResults> {
         let mut router = Router::open(rig, rig.lab(Alternative::Fast))?;
         let lb = router.start(Alternative::Fast, None)?;
         let running = kernel_memory(rig)?;
+        let most = most_while_made_anew(rig, &mut router)?;
         drop(lb);
         let ended = kernel_memory(rig)?;
         router.remove_rules()?;
         let nothing = kernel_memory(rig)?;
         // Signed: with a small map what others do may be more.
         let beyond = |bytes: u64| bytes as f64 - nothing as f64;
-        Ok(figures([
+        let mut figures = figures([
             ("map", beyond(ended) / MIB),
             ("each", beyond(ended) / f64::from(slots)),
             ("running", beyond(running) / MIB),
-        ]))
+        ]);
+        if slots >= MANY {
+            figures.insert("most".into(), beyond(most) / MIB);
+        }
+        Ok(figures)
     })?;
     Ok(CaseResults {
         name: case,
         what: "Kernel memory of rules and map: what is used less once lb has ended and lb --down has \
-               removed them. \"While lb runs\" has the memory of its sockets, too. Slab, Percpu and \
+               removed them. \"While lb runs\" has the memory of its sockets, too; \"at most\": while the table \
+               is made anew, with two maps, the request and the kernel's notes on it. Slab, Percpu and \
                VmallocUsed of /proc/meminfo, at rest: whatever else happens on the machine is in it, so \
                figures below a few MiB say little."
             .into(),
@@ -60,6 +68,7 @@ pub fn run(rig: &Rig, extent: Extent) -> anyhow::Result<CaseResults> {
             Column::plotted("map", "rules and map, MiB", 2),
             Column::new("each", "bytes a slot", 0),
             Column::new("running", "while lb runs, MiB", 2),
+            Column::new("most", "at most, MiB", 2),
         ],
         comparisons: Vec::new(),
         rows: measured.rows,
@@ -67,12 +76,21 @@ pub fn run(rig: &Rig, extent: Extent) -> anyhow::Result<CaseResults> {
     })
 }
 
+/// The most that is used until a table with another seed is in force.
+fn most_while_made_anew(rig: &Rig, router: &mut Router<'_>) -> anyhow::Result<u64> {
+    let before = router.generation()?;
+    rig.shm_tool_with("init", &["--keep", "--seed", "1"])?;
+    let mut most = 0;
+    let made = rig.signals.until(PATIENCE, || {
+        most = most.max(read()?);
+        Ok(router.generation()? != before)
+    })?;
+    ensure!(made, "the kernel did not have the new table within {PATIENCE:?}");
+    Ok(most)
+}
+
 /// Once it rests; or, on a machine where it never does, as it is.
 fn kernel_memory(rig: &Rig) -> anyhow::Result<u64> {
-    let read = || {
-        let text = fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
-        in_meminfo(&text).context("read /proc/meminfo: a line is missing")
-    };
     let mut last = read()?;
     let steps = PATIENCE.as_millis() / REST.as_millis();
     for _ in 0..steps {
@@ -84,6 +102,11 @@ fn kernel_memory(rig: &Rig) -> anyhow::Result<u64> {
         last = now;
     }
     Ok(last)
+}
+
+fn read() -> anyhow::Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
+    in_meminfo(&text).context("read /proc/meminfo: a line is missing")
 }
 
 /// Bytes that the kernel itself uses, of those kinds that a map is made of.

@@ -52,6 +52,11 @@ impl<'a> Router<'a> {
         Ok(consumer)
     }
 
+    /// Moves with every transaction.
+    pub fn generation(&mut self) -> anyhow::Result<u32> {
+        Ok(self.nft.generation()?)
+    }
+
     /// Removes what is left of an `lb` that has ended.
     pub fn remove_rules(&self) -> anyhow::Result<()> {
         let mut down = self.rig.lb_with(&["--down"]);
