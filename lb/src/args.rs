@@ -87,6 +87,10 @@ pub struct Args {
     #[arg(long, requires = "vip", help_heading = RULES)]
     notrack: bool,
 
+    /// Count packets and bytes of each target in the kernel, too, with --fast: lb --status shows them
+    #[arg(long, value_name = "on|off", default_value = "on", requires = "vip", help_heading = RULES)]
+    count_targets: OnOff,
+
     /// Also take packets to the virtual addresses that this machine sends itself
     #[arg(long, requires = "vip", help_heading = RULES)]
     local: bool,
@@ -259,6 +263,7 @@ impl TryFrom<Args> for Settings {
                 bypass: args.no_consumer == NoConsumer::Accept,
             },
             mark_mask: mask,
+            count_targets: args.count_targets == OnOff::On,
         };
         let rules =
             (!args.vip.is_empty()).then(|| RuleSettings { wanted: wanted(), fast: args.fast });
@@ -319,6 +324,15 @@ enum NoConsumer {
     Accept,
     /// They end here.
     Drop,
+}
+
+/// Whether something is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum OnOff {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
 }
 
 /// The name of a network device.
@@ -429,13 +443,15 @@ mod tests {
     fn rules_are_as_wanted() {
         assert_eq!(settings("").unwrap().rules, None);
         let line = "--vip 10.0.0.0/24 1000:: 10.0.0.7 --device eth1 eth2 --fast --queue 0:3 \
-                    --no-consumer accept --notrack --local --mark-mask 0xff";
+                    --no-consumer accept --notrack --local --mark-mask 0xff \
+                    --count-targets off";
         let rules = settings(line).unwrap().rules.unwrap();
-        let Wanted { vips, devices, local, notrack, queues, mark_mask } = rules.wanted;
+        let Wanted { vips, devices, local, notrack, queues, mark_mask, count_targets } =
+            rules.wanted;
         let vips: Vec<String> = vips.iter().map(Cidr::to_string).collect();
         assert_eq!(vips, ["10.0.0.0/24", "1000::/128"]);
         assert_eq!(devices, ["eth1", "eth2"]);
-        assert!(rules.fast && local && notrack);
+        assert!(rules.fast && local && notrack && !count_targets);
         assert_eq!((queues.first, queues.count, queues.bypass), (0, 4, true));
         assert_eq!(mark_mask, 0xff);
         let devices = |line| settings(line).unwrap().rules.unwrap().wanted.devices;
@@ -443,6 +459,7 @@ mod tests {
         assert!(devices("--vip 1000:: --tun frag0").is_empty(), "all devices");
         let rules = settings("--vip 1000::").unwrap().rules.unwrap();
         assert!(!rules.fast && !rules.wanted.queues.bypass && !rules.wanted.notrack);
+        assert!(rules.wanted.count_targets);
         assert_eq!(settings("--status --json").unwrap().action, Action::Status { json: true });
         assert_eq!(settings("--down --instance a").unwrap().action, Action::Down);
     }

@@ -27,9 +27,11 @@ impl Cidr {
         mask.to_be_bytes().into_iter().take(bits / 8).collect()
     }
 
-    /// Whether it stands for one address.
-    pub fn is_single(&self) -> bool {
-        usize::from(self.length) == self.octets().len() * 8
+    /// The bytes that its addresses begin with, if that is all they have in common.
+    pub fn whole_bytes(&self) -> Option<Vec<u8>> {
+        let len = usize::from(self.length / 8);
+        let is_whole = len > 0 && self.length.is_multiple_of(8);
+        is_whole.then(|| self.octets().into_iter().take(len).collect())
     }
 
     /// Whether its addresses are of IPv6.
@@ -118,7 +120,11 @@ mod tests {
             let cidr = cidr(text);
             assert_eq!((cidr.to_string().as_str(), cidr.mask()), (shown, mask));
         }
-        assert!(cidr("10.0.0.1").is_single() && !cidr("10.0.0.0/31").is_single());
+        assert_eq!(cidr("10.0.0.1").whole_bytes().unwrap(), [10, 0, 0, 1]);
+        assert_eq!(cidr("1000::/16").whole_bytes().unwrap(), [0x10, 0]);
+        for odd in ["10.0.0.0/31", "0.0.0.0/0", "::/0", "1000::/12"] {
+            assert_eq!(cidr(odd).whole_bytes(), None, "{odd}");
+        }
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! What `lb` has in nftables: found, made, changed in place, checked and mended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lb_core::target::Mark;
 use lb_sys::nft::{
-    ChainInfo, CounterInfo, Entry, MapInfo, Nft, NftError, Rule, TableInfo, Transaction,
+    ChainInfo, CounterInfo, Entry, MapInfo, MarkCount, Nft, NftError, Rule, TableInfo, Transaction,
 };
 use lb_sys::shm::Name;
 use thiserror::Error;
 
-use crate::rules::{FAST, Map, QUEUED, Ruleset};
+use crate::rules::{FAST, Map, QUEUED, Ruleset, TARGETS};
 
 /// The word for a slot of which the map has nothing. No mark of a map is this number.
 pub const NOTHING: u32 = Mark::EMPTY;
@@ -35,6 +35,15 @@ pub enum InstallError {
     },
 }
 
+/// What the kernel is to know of a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    /// The mark of every slot, as far as it is ours.
+    pub slots: Vec<u32>,
+    /// All marks that are counted: those of slots, and maybe more.
+    pub marks: BTreeSet<u32>,
+}
+
 /// The table of an instance.
 #[derive(Debug)]
 pub struct Installed {
@@ -42,7 +51,11 @@ pub struct Installed {
     table: String,
     /// What is in force as far as we know.
     ruleset: Ruleset,
-    slots: Vec<u32>,
+    content: Content,
+    /// Marks that have a counter.
+    counted: BTreeSet<u32>,
+    /// Those of them that had no target when it was looked last.
+    gone: BTreeSet<u32>,
     /// The generation of nftables while nobody else changes anything.
     generation: u32,
 }
@@ -58,6 +71,8 @@ pub struct Changes {
     pub map: bool,
     /// How many elements of the map were changed.
     pub slots: usize,
+    /// How many counters of targets were made.
+    pub counters: usize,
 }
 
 impl Installed {
@@ -65,8 +80,15 @@ impl Installed {
     pub fn open(instance: &Name) -> Result<Self, InstallError> {
         let table = table_name(instance);
         let nft = Nft::open().map_err(|cause| InstallError::Nft { table: table.clone(), cause })?;
-        let ruleset = Ruleset { chains: Vec::new(), map: None };
-        Ok(Installed { nft, table, ruleset, slots: Vec::new(), generation: 0 })
+        Ok(Installed {
+            nft,
+            table,
+            ruleset: Ruleset::default(),
+            content: Content::default(),
+            counted: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            generation: 0,
+        })
     }
 
     /// The table's name.
@@ -85,21 +107,21 @@ impl Installed {
         Ok(self.named(generation)? != self.generation)
     }
 
-    /// Puts these rules into force, and these marks of slots. What is there already stays, what differs
+    /// Puts these rules into force, and this content. What is there already stays, what differs
     /// is replaced, all in one transaction.
-    pub fn put(&mut self, ruleset: &Ruleset, slots: Vec<u32>) -> Result<Changes, InstallError> {
-        let put = self.try_put(ruleset, &slots);
+    pub fn put(&mut self, ruleset: &Ruleset, content: Content) -> Result<Changes, InstallError> {
+        let put = self.try_put(ruleset, &content);
         let changes = match put {
             Err(PutError::Foreign) => return Err(InstallError::Foreign(self.table.clone())),
             Err(PutError::Nft(cause)) => self.named(Err(cause))?,
             Ok(changes) => changes,
         };
         self.ruleset = ruleset.clone();
-        self.slots = slots;
+        self.content = content;
         Ok(changes)
     }
 
-    fn try_put(&mut self, ruleset: &Ruleset, slots: &[u32]) -> Result<Changes, PutError> {
+    fn try_put(&mut self, ruleset: &Ruleset, content: &Content) -> Result<Changes, PutError> {
         let generation = self.nft.generation()?;
         let mut found = Found::read(&mut self.nft, &self.table)?;
         if found.table.as_ref().is_some_and(|table| !is_ours(table)) {
@@ -122,18 +144,25 @@ impl Installed {
         }
         if let Some(map) = &ruleset.map {
             let before = if !found.has(map) {
-                if found.maps.iter().any(|other| other.name == map.name) {
-                    transaction.delete_map(&map.name); // Of another size: not of our making.
-                }
                 changes.map = true;
                 transaction.add_map(&map.name, map.size);
                 Vec::new()
             } else if self.ruleset.map.as_ref() == Some(map) {
-                self.slots.clone()
+                self.content.slots.clone()
             } else {
                 in_order(&self.nft.elements(&self.table, &map.name, 0, map.size)?, 0, map.size)
             };
-            changes.slots = replace(&mut transaction, map, 0, &before, slots);
+            changes.slots = replace(&mut transaction, map, 0, &before, &content.slots);
+        }
+        let mut counted = BTreeSet::new();
+        if let Some(set) = &ruleset.targets {
+            if found.has(set) {
+                let counts = self.nft.counters_by_mark(&self.table, &set.name)?;
+                counted = counts.iter().map(|count| count.mark).collect();
+            } else {
+                transaction.add_counters_by_mark(&set.name, set.size);
+            }
+            changes.counters = count_marks(&mut transaction, set, &mut counted, &content.marks);
         }
         if found.rules != rules_of(ruleset) || found.chains.len() != ruleset.chains.len() {
             changes.rules = true;
@@ -142,27 +171,33 @@ impl Installed {
         let left = found
             .maps
             .iter()
-            .filter(|found| ruleset.map.as_ref().is_none_or(|map| map.name != found.name));
+            .filter(|found| !ruleset.sets().any(|wanted| wanted.name == found.name));
         left.for_each(|map| transaction.delete_map(&map.name));
         self.commit(transaction, generation)?;
+        self.counted = counted;
         Ok(changes)
     }
 
-    /// Puts other marks of slots into force; says how many differ.
-    pub fn put_slots(&mut self, slots: Vec<u32>) -> Result<usize, InstallError> {
+    /// Puts other content into force; says how many slots differ.
+    pub fn put_content(&mut self, content: Content) -> Result<usize, InstallError> {
         let Some(map) = &self.ruleset.map else { return Ok(0) };
         let mut transaction = Transaction::new(&self.table);
-        let changed = replace(&mut transaction, map, 0, &self.slots, &slots);
+        let mut counted = self.counted.clone();
+        if let Some(set) = &self.ruleset.targets {
+            count_marks(&mut transaction, set, &mut counted, &content.marks);
+        }
+        let changed = replace(&mut transaction, map, 0, &self.content.slots, &content.slots);
         let committed = self.commit(transaction, self.generation);
         self.named(committed)?;
-        self.slots = slots;
+        self.counted = counted;
+        self.content = content;
         Ok(changed)
     }
 
     /// Believes nothing any more: the next [`Installed::put`] reads the whole map.
     pub fn forget(&mut self) {
-        self.ruleset = Ruleset { chains: Vec::new(), map: None };
-        self.slots = Vec::new();
+        self.ruleset = Ruleset::default();
+        self.content = Content::default();
     }
 
     /// Compares the map with what it should have for `many` slots from `first` on, and mends it; says how
@@ -175,11 +210,32 @@ impl Installed {
         }
         let elements = self.nft.elements(&self.table, &map.name, first, end);
         let found = in_order(&self.named(elements)?, first, end);
-        let wanted = self.slots.get(first as usize..end as usize).unwrap_or_default();
+        let wanted = self.content.slots.get(first as usize..end as usize).unwrap_or_default();
         let mut transaction = Transaction::new(&self.table);
         let wrong = replace(&mut transaction, &map, first, &found, wanted);
         let committed = self.commit(transaction, self.generation);
         self.named(committed).map(|()| Some(wrong))
+    }
+
+    /// Ends the counters of targets that are gone: those that the table has had neither now nor when this
+    /// was called last. So a target that is away for a moment goes on where it was.
+    pub fn end_counters(&mut self) -> Result<(), InstallError> {
+        let Some(set) = &self.ruleset.targets else { return Ok(()) };
+        let gone: BTreeSet<u32> = self.counted.difference(&self.content.marks).copied().collect();
+        let ended: Vec<u32> = gone.intersection(&self.gone).copied().collect();
+        let mut transaction = Transaction::new(&self.table);
+        transaction.delete_elements(&set.name, &ended);
+        let committed = self.commit(transaction, self.generation);
+        self.named(committed)?;
+        self.counted.retain(|mark| !ended.contains(mark));
+        self.gone = gone;
+        Ok(())
+    }
+
+    /// What the kernel has counted for each mark.
+    pub fn counters_by_mark(&mut self) -> Result<Vec<MarkCount>, InstallError> {
+        let counts = self.nft.counters_by_mark(&self.table, TARGETS);
+        self.named(counts)
     }
 
     /// What the kernel counts.
@@ -288,12 +344,18 @@ impl Found {
             };
             entry == chain.entry
         };
-        self.table.as_ref().is_some_and(|table| !table.dormant) && self.chains.iter().all(fits)
+        // One of our names with another size is not of our making.
+        let has_size = |found: &MapInfo| {
+            let mut wanted = ruleset.sets();
+            wanted.all(|wanted| wanted.name != found.name || found.size == Some(wanted.size))
+        };
+        self.table.as_ref().is_some_and(|table| !table.dormant)
+            && self.chains.iter().all(fits)
+            && self.maps.iter().all(has_size)
     }
 
     fn has(&self, map: &Map) -> bool {
-        let mut maps = self.maps.iter();
-        maps.any(|found| found.name == map.name && found.size == Some(map.size))
+        self.maps.iter().any(|found| found.name == map.name)
     }
 
     /// Whether the table is one that `lb` made.
@@ -325,6 +387,25 @@ fn put_rules(transaction: &mut Transaction, ruleset: &Ruleset, found: &[ChainInf
             transaction.delete_chain(&chain.name);
         }
     }
+}
+
+/// Gives each of these marks a counter, unless it has one; says how many got one. If there is no room, those of
+/// others end.
+fn count_marks(
+    transaction: &mut Transaction,
+    set: &Map,
+    counted: &mut BTreeSet<u32>,
+    marks: &BTreeSet<u32>,
+) -> usize {
+    let new: Vec<u32> = marks.difference(counted).copied().collect();
+    if counted.len() + new.len() > set.size as usize {
+        let others: Vec<u32> = counted.difference(marks).copied().collect();
+        transaction.delete_elements(&set.name, &others);
+        counted.retain(|mark| marks.contains(mark));
+    }
+    transaction.add_keys(&set.name, &new);
+    counted.extend(&new);
+    new.len()
 }
 
 /// Elements by slot, from the first slot to before the last.
@@ -395,7 +476,7 @@ mod tests {
     fn a_table_is_usable_unless_somebody_bent_it() {
         let wanted = |name, hook| crate::rules::Chain { name, hook, rules: Vec::new() };
         let chains = vec![wanted("queue", None), wanted("prerouting", Some(Hook::Prerouting))];
-        let ruleset = Ruleset { chains, map: None };
+        let ruleset = Ruleset { chains, ..Ruleset::default() };
         let found = |dormant, entry| Found {
             table: Some(TableInfo { comment: Some(TABLE_COMMENT.into()), dormant }),
             chains: vec![
@@ -411,5 +492,31 @@ mod tests {
             assert!(!found(false, entry).is_usable(&ruleset), "{entry:?}");
         }
         assert!(!Found::default().is_ours());
+        let ruleset = Ruleset { map: Some(Map { name: "slots".into(), size: 997 }), ..ruleset };
+        for (name, size, usable) in
+            [("slots", 997, true), ("slots", 9, false), ("left-over", 9, true)]
+        {
+            let maps = vec![MapInfo { name: name.into(), size: Some(size) }];
+            let found = Found { maps, ..found(false, Entry::Hook(Hook::Prerouting)) };
+            assert_eq!(found.is_usable(&ruleset), usable, "{name} {size}");
+        }
+    }
+
+    #[test]
+    fn counters_of_others_end_only_for_want_of_room() {
+        let set = Map { name: "s".into(), size: 4 };
+        let of = |marks: &[u32]| marks.iter().copied().collect::<BTreeSet<u32>>();
+        for (before, marks, new, after) in [
+            (&[][..], &[1, 2][..], 2, &[1, 2][..]),
+            (&[1, 2], &[1, 2], 0, &[1, 2]),
+            (&[1, 2], &[2, 3, 4], 2, &[1, 2, 3, 4]),
+            (&[1, 2], &[2, 3, 4, 5], 3, &[2, 3, 4, 5]),
+        ] {
+            let mut transaction = Transaction::new("t");
+            let mut counted = of(before);
+            assert_eq!(count_marks(&mut transaction, &set, &mut counted, &of(marks)), new);
+            assert_eq!(counted, of(after));
+            assert_eq!(transaction.is_empty(), new == 0);
+        }
     }
 }

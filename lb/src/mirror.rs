@@ -14,7 +14,7 @@ use lb_sys::nft::NftError;
 use tracing::{debug, info, warn};
 
 use crate::current::Current;
-use crate::installed::{Changes, InstallError, Installed, NOTHING};
+use crate::installed::{Changes, Content, InstallError, Installed, NOTHING};
 use crate::rules::{FAST, QUEUED, QueueBy, Ruleset, Wanted};
 
 /// How often it is looked whether somebody else changed nftables: one short request.
@@ -96,6 +96,8 @@ pub struct Mirror {
     mirrored: Option<(u64, Generation)>,
     check_at: Instant,
     checked_at: Option<Instant>,
+    /// When it is looked again which counters have no target any more.
+    tidy_at: Instant,
     /// The slot from which on the check under way goes on.
     checking: Option<u32>,
     /// Whether something failed, so that nothing may be believed.
@@ -125,6 +127,7 @@ impl Mirror {
             mirrored: None,
             check_at: now + CHECK,
             checked_at: None,
+            tidy_at: now + CHECK,
             checking: None,
             in_doubt: false,
             try_at: now,
@@ -167,7 +170,7 @@ impl Mirror {
         if self.in_doubt || disturbed {
             let before = self.mirrored;
             let changes = self.put_all(current)?;
-            self.report(&changes, self.mirrored == before, mirrored);
+            self.report(&changes, before, mirrored);
             self.in_doubt = false;
             // Whoever changed something may have changed the map, too.
             self.check_soon(now);
@@ -177,6 +180,10 @@ impl Mirror {
         }
         if self.fast && (self.checking.is_some() || now >= self.check_at) {
             self.check(mirrored, now)?;
+        }
+        if now >= self.tidy_at {
+            self.tidy_at = now + CHECK;
+            self.installed.end_counters()?;
         }
         if now >= self.count_at {
             self.count_at = now + SECOND;
@@ -245,7 +252,7 @@ impl Mirror {
             Err(TableError::Busy(_)) => return Ok(()), // There will be another chance, and newer.
             snapshot => snapshot?,
         };
-        let changed = self.installed.put_slots(self.elements(&snapshot))?;
+        let changed = self.installed.put_content(self.content(&snapshot))?;
         self.mirrored = Some((epoch, snapshot.generation));
         add(&mirrored.map_changes, usize::from(changed > 0));
         add(&mirrored.map_slots, changed);
@@ -263,8 +270,8 @@ impl Mirror {
             let generation = snapshot.as_ref().map_or(table.generation(), |copy| copy.generation);
             let config = snapshot.as_ref().map(|snapshot| &snapshot.config);
             let ruleset = Ruleset::new(&self.wanted, self.by, config);
-            let slots = snapshot.as_ref().map(|snapshot| self.elements(snapshot));
-            match self.installed.put(&ruleset, slots.unwrap_or_default()) {
+            let content = snapshot.as_ref().map(|snapshot| self.content(snapshot));
+            match self.installed.put(&ruleset, content.unwrap_or_default()) {
                 Ok(changes) => {
                     self.mirrored = Some((epoch, generation));
                     return Ok(changes);
@@ -284,6 +291,15 @@ impl Mirror {
                 Ok(())
             }
             Some("queue" | "target") => Err(error.into()),
+            None | Some("lookup")
+                if self.counts()
+                    && !self.is_started
+                    && !matches!(cause, NftError::NotPermitted) =>
+            {
+                warn!("targets are not counted: this kernel refuses: {cause}");
+                self.wanted.count_targets = false;
+                Ok(())
+            }
             _ if self.fast && !self.is_started && !matches!(cause, NftError::NotPermitted) => {
                 warn!("no fast plane, the queue does all the work: this kernel refuses: {cause}");
                 self.fast = false;
@@ -306,15 +322,27 @@ impl Mirror {
         takes
     }
 
-    fn elements(&self, snapshot: &Snapshot) -> Vec<u32> {
-        let element = |word: &u32| fast::element(*word, &self.policy, self.wanted.mark_mask);
-        snapshot.slots.iter().map(|word| element(word).unwrap_or(NOTHING)).collect()
+    fn counts(&self) -> bool {
+        self.fast && self.wanted.count_targets
+    }
+
+    fn content(&self, snapshot: &Snapshot) -> Content {
+        let element = |word: u32| fast::element(word, &self.policy, self.wanted.mark_mask);
+        let slots = snapshot.slots.iter().map(|word| element(*word).unwrap_or(NOTHING)).collect();
+        // The mark of an empty table, too.
+        let words = snapshot.targets.iter().map(|(_, target)| target.mark.get());
+        let marks = words.chain([NOTHING]).filter_map(element).collect();
+        Content { slots, marks }
     }
 
     /// Says and counts what was not as it should have been.
-    fn report(&self, changes: &Changes, same_table: bool, mirrored: &Mirrored) {
+    fn report(&self, changes: &Changes, before: Option<(u64, Generation)>, mirrored: &Mirrored) {
         let table = self.installed.table();
-        if changes.made || changes.rules {
+        let same_table = self.mirrored == before;
+        // A table made anew in the same moment brings rules of its own, and no more than that.
+        let same_rules = self.mirrored.map(|(epoch, _)| epoch) == before.map(|(epoch, _)| epoch);
+        let missing = (changes.rules && same_rules) || (changes.counters > 0 && same_table);
+        if changes.made || missing {
             add(&mirrored.rules_mended, 1);
             warn!("somebody else changed the rules of table inet {table}: mended");
         } else if changes.slots > 0 && same_table {
@@ -323,7 +351,7 @@ impl Mirror {
             warn!(
                 "{slots} slots of the map in table inet {table} were not as they should be: mended"
             );
-        } else if changes.slots > 0 {
+        } else if changes.slots > 0 || changes.rules {
             add(&mirrored.map_changes, 1);
             add(&mirrored.map_slots, changes.slots);
         }

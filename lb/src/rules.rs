@@ -9,7 +9,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use lb_core::fast::{Family, Lane, Shape, lanes};
-use lb_core::table::Config;
+use lb_core::table::{Config, MAX_TARGETS};
 use lb_core::wire::protocol;
 use lb_sys::nft::{Base, Comparison, Expression, Hook, Meta, Queues, Register, Rule};
 
@@ -30,6 +30,8 @@ pub struct Wanted {
     pub queues: Queues,
     /// The bits of the fwmark that are ours.
     pub mark_mask: u32,
+    /// Whether the fast plane counts by mark.
+    pub count_targets: bool,
 }
 
 /// By which means the kernel hands packets over.
@@ -42,12 +44,14 @@ pub enum QueueBy {
 }
 
 /// All of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ruleset {
     /// In an order in which no chain refers to a later one.
     pub chains: Vec<Chain>,
     /// The map that the rules look marks up in, with its size.
     pub map: Option<Map>,
+    /// The set of marks in which packets are counted.
+    pub targets: Option<Map>,
 }
 
 /// A chain with its rules.
@@ -58,7 +62,7 @@ pub struct Chain {
     pub rules: Vec<Rule>,
 }
 
-/// A map from slots to marks.
+/// A map from slots to marks, or a set of marks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Map {
     pub name: String,
@@ -69,6 +73,10 @@ pub struct Map {
 pub const FAST: &str = "fast";
 /// The counter of packets that went to the queue.
 pub const QUEUED: &str = "queue";
+/// The set with a counter for each mark. Unlike the map it stays when the table's dimensions change.
+pub const TARGETS: &str = "targets";
+/// Its room: as many targets as a table can have, and those that went a moment ago.
+pub const MOST_COUNTED: u32 = 2 * MAX_TARGETS;
 
 const QUEUE: &str = "queue";
 const VIPS: &str = "vips";
@@ -95,7 +103,16 @@ impl Ruleset {
         if wanted.local {
             chains.push(chain("output", Some(Hook::Output), vips(fast.is_some()).collect()));
         }
-        Ruleset { chains, map }
+        let targets = (fast.is_some() && wanted.count_targets)
+            .then(|| Map { name: TARGETS.into(), size: MOST_COUNTED });
+        Ruleset { chains, map, targets }
+    }
+}
+
+impl Ruleset {
+    /// Everything with elements.
+    pub fn sets(&self) -> impl Iterator<Item = &Map> {
+        self.map.iter().chain(&self.targets)
     }
 }
 
@@ -191,10 +208,13 @@ fn to_vip(vip: &Cidr, family: Family) -> Vec<Expression> {
         equal(FIRST, &[nfproto]),
         network(offset, len, FIRST),
     ];
-    if !vip.is_single() {
+    if let Some(bytes) = vip.whole_bytes() {
+        // A mask would be another step.
+        expressions.push(equal(FIRST, &bytes));
+    } else {
         expressions.push(Expression::And { register: FIRST, mask: vip.mask() });
+        expressions.push(equal(FIRST, &vip.octets()));
     }
-    expressions.push(equal(FIRST, &vip.octets()));
     expressions
 }
 
@@ -208,11 +228,12 @@ fn fast_rules(wanted: &Wanted, family: Family, config: &Config, map: &Map) -> Ve
     if family == Family::V4 {
         // Before all else: a later fragment has data where the others have ports. IPv6 has a header of its
         // own for fragments, and what has any goes to the queue.
-        const MORE_OR_OFFSET: [u8; 2] = [0x3f, 0xff];
+        // With the two bytes before, because the kernel masks a whole word faster.
+        const MORE_OR_OFFSET: [u8; 4] = [0, 0, 0x3f, 0xff];
         let expressions = vec![
-            network(6, 2, FIRST),
+            network(4, 4, FIRST),
             Expression::And { register: FIRST, mask: MORE_OR_OFFSET.to_vec() },
-            not_equal(FIRST, &[0, 0]),
+            not_equal(FIRST, &[0; 4]),
             Expression::Goto(QUEUE.into()),
         ];
         rules.push(rule(format!("{version} fragments"), expressions));
@@ -288,6 +309,14 @@ fn lane_rule(wanted: &Wanted, version: &str, lane: &Lane, config: &Config, map: 
         Expression::Lookup { map: map.name.clone(), key: slot, to: mark },
         Expression::SetMark { from: mark },
     ]);
+    if wanted.count_targets {
+        // The register has the mark already, but nft 1.0.6 dies of a rule that looks up what it looked up.
+        // A mark without a counter is a miss like any other: the queue gives the same mark.
+        expressions.extend([
+            Expression::Meta { key: Meta::Mark, to: mark },
+            Expression::CountIn { set: TARGETS.into(), key: mark },
+        ]);
+    }
     expressions.extend(wanted.notrack.then_some(Expression::NoTrack));
     expressions.extend([Expression::Count { counter: FAST.into() }, Expression::Accept]);
     let protocol = match lane.protocol {
@@ -323,6 +352,7 @@ mod tests {
             notrack: false,
             queues: Queues { first: 2, count: 1, bypass: false },
             mark_mask: u32::MAX,
+            count_targets: false,
         }
     }
 
@@ -399,6 +429,42 @@ mod tests {
         }
         // Room for targets and the own mark decide about no packet.
         assert_eq!(of(&Config { targets: 9, own_mark: 5, ..config }, u32::MAX), tables[0]);
+    }
+
+    #[test]
+    fn targets_are_counted_by_the_mark() {
+        let config = Config::default();
+        let of = |count_targets, fast| {
+            let wanted = Wanted { count_targets, ..wanted() };
+            Ruleset::new(&wanted, QueueBy::Expression, fast)
+        };
+        let lane = |ruleset: &Ruleset| {
+            let names = ruleset.chains[1].rules[1].expressions.iter().map(Expression::name);
+            names.collect::<Vec<_>>().join(" ")
+        };
+        let counting = of(true, Some(&config));
+        let plain = of(false, Some(&config));
+        assert!(lane(&counting).ends_with("lookup meta meta lookup objref immediate"));
+        assert!(lane(&plain).ends_with("lookup meta objref immediate"));
+        let names = counting.sets().map(|set| set.name.as_str());
+        assert_eq!(names.last(), Some(TARGETS));
+        assert_eq!((plain.targets, of(true, None).targets), (None, None));
+    }
+
+    #[test]
+    fn prefixes_of_whole_bytes_need_no_mask() {
+        for (vip, is_masked) in [
+            ("10.0.0.0/24", false),
+            ("10.0.0.1", false),
+            ("10.0.0.0/25", true),
+            ("0.0.0.0/0", true),
+            ("1000::/64", false),
+            ("1000::/65", true),
+        ] {
+            let expressions = to_vip(&vip.parse().unwrap(), Family::V4);
+            let masks = expressions.iter().any(|step| matches!(step, Expression::And { .. }));
+            assert_eq!(masks, is_masked, "{vip}");
+        }
     }
 
     #[test]

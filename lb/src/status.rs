@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use anyhow::{Context, bail};
-use lb_sys::nft::{Entry, Hook};
+use lb_sys::nft::{Entry, Hook, MarkCount};
 use lb_sys::shm::StatsFile;
 use serde_json::{Value, json};
 
 use crate::args::Settings;
 use crate::installed::{Found, Installed, NOTHING};
-use crate::rules::{FAST, QUEUED};
+use crate::rules::{FAST, QUEUED, TARGETS};
 
 /// Removes the rules.
 pub fn down(settings: &Settings) -> anyhow::Result<()> {
@@ -30,12 +30,19 @@ pub fn print(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
     let mut installed = Installed::open(&settings.instance)?;
     let found = installed.look()?;
     let mut maps = Vec::new();
-    for map in &found.maps {
+    let (sets, slots): (Vec<_>, _) = found.maps.iter().partition(|map| map.name == TARGETS);
+    let targets = if found.is_ours() && !sets.is_empty() {
+        installed.counters_by_mark()?
+    } else {
+        Vec::new()
+    };
+    for map in slots {
         let elements = installed.elements(map)?;
         let filled = elements.iter().filter(|mark| **mark != NOTHING).count();
         maps.push((map.name.clone(), elements.len(), filled));
     }
-    let status = Status { table: installed.table(), running: is_running(settings), found, maps };
+    let running = is_running(settings);
+    let status = Status { table: installed.table(), running, found, maps, targets };
     write_out(&if as_json { format!("{}\n", status.json()) } else { status.text() })
 }
 
@@ -53,6 +60,7 @@ struct Status<'a> {
     found: Found,
     /// Name, slots and how many of them have a mark.
     maps: Vec<(String, usize, usize)>,
+    targets: Vec<MarkCount>,
 }
 
 impl Status<'_> {
@@ -85,6 +93,9 @@ impl Status<'_> {
             let (packets, bytes) = self.counter(name);
             let _ = writeln!(text, "{label:14} {packets} packets, {bytes} bytes");
         }
+        for MarkCount { mark, packets, bytes } in &self.targets {
+            let _ = writeln!(text, "  mark {mark:<7} {packets} packets, {bytes} bytes");
+        }
         for (name, slots, filled) in &self.maps {
             let _ = writeln!(text, "map {name}: {filled} of {slots} slots have a mark");
         }
@@ -106,6 +117,9 @@ impl Status<'_> {
             .maps
             .iter()
             .map(|(name, slots, filled)| json!({"name": name, "slots": slots, "filled": filled}));
+        let targets = self.targets.iter().map(|MarkCount { mark, packets, bytes }| {
+            json!({"mark": mark, "packets": packets, "bytes": bytes})
+        });
         let chains = self.found.chains.iter().map(|chain| {
             let rules = self.found.rules.get(&chain.name);
             json!({"name": chain.name, "rules": rules.map_or(&[][..], Vec::as_slice)})
@@ -117,6 +131,7 @@ impl Status<'_> {
             "running": self.running,
             "fast": counter(FAST),
             "queued": counter(QUEUED),
+            "targets": targets.collect::<Vec<_>>(),
             "maps": maps.collect::<Vec<_>>(),
             "chains": chains.collect::<Vec<_>>(),
         })

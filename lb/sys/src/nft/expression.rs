@@ -112,6 +112,13 @@ pub enum Expression {
         /// Where the value goes.
         to: Register,
     },
+    /// Counts the packet in the element of a set. Ends the rule if there is none.
+    CountIn {
+        /// The set, whose elements have counters.
+        set: String,
+        /// The element.
+        key: Register,
+    },
     /// Counts the packet in a counter that has a name.
     Count {
         /// Its name.
@@ -138,7 +145,7 @@ impl Expression {
             Expression::Compare { .. } => "cmp",
             Expression::And { .. } => "bitwise",
             Expression::Hash { .. } => "hash",
-            Expression::Lookup { .. } => "lookup",
+            Expression::Lookup { .. } | Expression::CountIn { .. } => "lookup",
             Expression::Count { .. } => "objref",
             Expression::NoTrack => "notrack",
             Expression::Queue(_) => "queue",
@@ -198,6 +205,10 @@ impl Expression {
                 data.u32(2, key.number());
                 data.u32(3, to.number());
             }
+            Expression::CountIn { set, key } => {
+                data.text(1, set);
+                data.u32(2, key.number());
+            }
             Expression::Count { counter } => {
                 const OBJECT_COUNTER: u32 = 1;
                 data.u32(1, OBJECT_COUNTER);
@@ -227,7 +238,7 @@ impl Expression {
 }
 
 pub(super) const EXPR_NAME: u16 = 1;
-const EXPR_DATA: u16 = 2;
+pub(super) const EXPR_DATA: u16 = 2;
 pub(super) const DATA_VALUE: u16 = 1;
 const VERDICT_ACCEPT: u32 = 1;
 /// -4.

@@ -131,6 +131,17 @@ pub struct CounterInfo {
     pub bytes: u64,
 }
 
+/// What the element of a set has counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarkCount {
+    /// The element.
+    pub mark: u32,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of them, from the IP header on.
+    pub bytes: u64,
+}
+
 /// A connection to nftables of this network namespace.
 #[derive(Debug)]
 pub struct Nft {
@@ -329,6 +340,23 @@ impl Nft {
         )
     }
 
+    /// What the elements of a set have counted, in ascending order.
+    pub fn counters_by_mark(&mut self, table: &str, set: &str) -> Result<Vec<MarkCount>, NftError> {
+        let found = self.get(
+            "read counters of a set",
+            Kind::GetElements,
+            NLM_F_DUMP,
+            |attributes| {
+                attributes.text(1, table);
+                attributes.text(2, set);
+            },
+            |object| Some(elements(object).filter_map(mark_count).collect::<Vec<_>>()),
+        )?;
+        let mut counts = found.concat();
+        counts.sort_unstable_by_key(|count| count.mark);
+        Ok(counts)
+    }
+
     /// Asks for objects; `read` takes from each what is wanted.
     fn get<T>(
         &mut self,
@@ -393,15 +421,24 @@ impl Nft {
 
 /// Keys and values in a message about elements.
 fn pairs(object: &[u8]) -> impl Iterator<Item = (u32, u32)> {
+    elements(object).filter_map(|element| Some((word(element, 1)?, word(element, 2)?)))
+}
+
+fn elements(object: &[u8]) -> impl Iterator<Item = &[u8]> {
     const ELEMENTS: u16 = 3;
-    let list = attribute(object, ELEMENTS).unwrap_or_default();
-    attributes(list).filter_map(|(_, element)| {
-        let word = |kind| {
-            let value = attribute(attribute(element, kind)?, expression::DATA_VALUE)?;
-            value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
-        };
-        Some((word(1)?, word(2)?))
-    })
+    attributes(attribute(object, ELEMENTS).unwrap_or_default()).map(|(_, element)| element)
+}
+
+fn word(element: &[u8], kind: u16) -> Option<u32> {
+    let value = attribute(attribute(element, kind)?, expression::DATA_VALUE)?;
+    value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+}
+
+fn mark_count(element: &[u8]) -> Option<MarkCount> {
+    const EXPRESSION: u16 = 7;
+    let data = attribute(attribute(element, EXPRESSION)?, expression::EXPR_DATA)?;
+    let count = |kind| attribute(data, kind).and_then(long_number);
+    Some(MarkCount { mark: word(element, 1)?, packets: count(2)?, bytes: count(1)? })
 }
 
 fn named(object: &[u8], kind: u16) -> Option<&str> {

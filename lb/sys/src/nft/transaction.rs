@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::expression::{DATA_VALUE, EXPR_NAME, Expression};
+use super::expression::{DATA_VALUE, EXPR_DATA, EXPR_NAME, Expression};
 use super::message::{self, Attributes, Kind, Messages, NLM_F_ACK, NLM_F_CREATE};
 
 /// Where packets enter a chain.
@@ -41,6 +41,8 @@ struct Part {
     what: Cow<'static, str>,
 }
 
+/// The type that nft lists as `mark`: four bytes in the machine's order.
+const TYPE_MARK: u32 = 19;
 /// Bytes that a nested attribute may hold.
 const MOST_NESTED: usize = 65_535 - 4;
 /// Bytes of an element: key and value, each an attribute in an attribute, nested.
@@ -140,26 +142,46 @@ impl Transaction {
     /// Makes a map from numbers to marks, with room for so many.
     pub fn add_map(&mut self, name: &str, size: u32) {
         const MAP: u32 = 8;
-        /// The type that nft lists as `mark`: four bytes in the machine's order.
-        const TYPE_MARK: u32 = 19;
-        /// Any number that no other set of the transaction has.
-        const ID: u32 = 1;
-        let table = self.table.clone();
-        self.push(Kind::NewSet, NLM_F_CREATE, format!("add map {name}"), |attributes| {
-            attributes.text(1, &table);
-            attributes.text(2, name);
+        self.add_set("add map", name, size, |attributes| {
             attributes.u32(3, MAP);
-            attributes.u32(4, TYPE_MARK);
-            attributes.u32(5, 4);
             attributes.u32(6, TYPE_MARK);
             attributes.u32(7, 4);
-            attributes.nested(9, |description| description.u32(1, size));
-            attributes.u32(10, ID);
-            attributes.bytes(13, &own_byte_order());
         });
     }
 
-    /// Removes a map, to which no rule may refer any more.
+    /// Makes a set of marks with a counter each, with room for so many.
+    pub fn add_counters_by_mark(&mut self, name: &str, size: u32) {
+        self.add_set("add set", name, size, |attributes| {
+            attributes.nested(17, |expression| {
+                expression.text(EXPR_NAME, "counter");
+                expression.nested(EXPR_DATA, |_| {});
+            });
+        });
+    }
+
+    fn add_set(
+        &mut self,
+        what: &str,
+        name: &str,
+        size: u32,
+        kind: impl FnOnce(&mut Attributes<'_>),
+    ) {
+        let table = self.table.clone();
+        // Any number that no other set of the transaction has.
+        let id = self.sequence().saturating_add(1);
+        self.push(Kind::NewSet, NLM_F_CREATE, format!("{what} {name}"), |attributes| {
+            attributes.text(1, &table);
+            attributes.text(2, name);
+            attributes.u32(4, TYPE_MARK);
+            attributes.u32(5, 4);
+            attributes.nested(9, |description| description.u32(1, size));
+            attributes.u32(10, id);
+            attributes.bytes(13, &own_byte_order());
+            kind(attributes);
+        });
+    }
+
+    /// Removes a map or set, to which no rule may refer any more.
     pub fn delete_map(&mut self, name: &str) {
         let table = self.table.clone();
         self.push(Kind::DelSet, 0, format!("delete map {name}"), |attributes| {
@@ -179,13 +201,14 @@ impl Transaction {
         });
     }
 
+    /// Adds elements without a value. Those that are there stay as they are, with what they have counted.
+    pub fn add_keys(&mut self, set: &str, keys: &[u32]) {
+        self.elements(Kind::NewElements, NLM_F_CREATE, "add elements to set", set, keys, write_key);
+    }
+
     /// Removes elements, all of which must be there.
     pub fn delete_elements(&mut self, map: &str, keys: &[u32]) {
-        self.elements(Kind::DelElements, 0, "delete elements of map", map, keys, {
-            |element, key| {
-                element.nested(1, |data| data.bytes(DATA_VALUE, &key.to_ne_bytes()));
-            }
-        });
+        self.elements(Kind::DelElements, 0, "delete elements of", map, keys, write_key);
     }
 
     fn elements<T: Copy>(
@@ -251,9 +274,11 @@ pub(super) fn write_keys(
     map: &str,
     keys: std::ops::Range<u32>,
 ) {
-    write_elements(attributes, table, map, keys, |element, key: u32| {
-        element.nested(1, |data| data.bytes(DATA_VALUE, &key.to_ne_bytes()));
-    });
+    write_elements(attributes, table, map, keys, write_key);
+}
+
+fn write_key(element: &mut Attributes<'_>, key: u32) {
+    element.nested(1, |data| data.bytes(DATA_VALUE, &key.to_ne_bytes()));
 }
 
 fn write_elements<T>(
@@ -400,6 +425,26 @@ mod tests {
         assert!(lengths.into_iter().all(|len| len < 65_535 + 40));
         transaction.delete_elements("m", &[]);
         assert_eq!(transaction.sequence(), 3);
+    }
+
+    #[test]
+    fn sets_of_a_transaction_have_numbers_of_their_own() {
+        let mut transaction = Transaction::new("t");
+        transaction.add_map("m", 7);
+        transaction.add_counters_by_mark("s", 9);
+        let ids: Vec<u32> = transaction
+            .parts
+            .iter()
+            .map(|part| {
+                let attributes = &transaction.messages.bytes()[part.start + 20..];
+                message::attribute(attributes, 10).and_then(message::number).unwrap()
+            })
+            .collect();
+        assert_eq!(ids, [1, 2]);
+        let attributes = &transaction.messages.bytes()[transaction.parts[1].start + 20..];
+        let counter = message::attribute(attributes, 17).unwrap();
+        let name = message::attribute(counter, EXPR_NAME).and_then(message::text);
+        assert_eq!(name, Some("counter"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod agree;
 mod beside;
 mod changes;
+mod counts;
 mod rules;
 
 use std::time::Duration;
@@ -55,6 +56,13 @@ pub const CASES: &[Case] = &[
         name: "fast-follows",
         about: "the kernel's map follows targets, weights and a table made anew",
         run: changes::the_map_follows,
+        ..PLAIN
+    },
+    Case {
+        name: "fast-counts-targets",
+        about: "packets of each target are counted in the kernel, whatever becomes of table and lb",
+        limit: Duration::from_secs(240),
+        run: counts::targets_are_counted,
         ..PLAIN
     },
     Case {
