@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 const PART: u32 = 500;
 /// How long there is nothing to do between two parts.
 const BETWEEN_PARTS: Duration = Duration::from_millis(10);
-/// Slots beyond which the map would need more memory (290 bytes a slot) than it is worth.
+/// Slots beyond which the map would need more memory (about 100 bytes a slot) than it is worth.
 const MOST_SLOTS: u32 = 1 << 21;
 
 /// What the kernel does for a running `lb`, and what was done about it.
