@@ -8,10 +8,11 @@
 
 use thiserror::Error;
 
-use crate::key::{Affinity, Key, KeyModes, SctpHash};
+pub use crate::key::Shape;
+use crate::key::{Key, KeyModes};
 use crate::target::Mark;
 use crate::walk::Policy;
-use crate::wire::ip::{Addresses, Ip, LengthField};
+use crate::wire::ip::{Ip, LengthField};
 use crate::wire::{Packet, WireError, ipv4, ipv6, l4, protocol};
 
 /// A version of IP.
@@ -21,17 +22,6 @@ pub enum Family {
     V4,
     /// IPv6.
     V6,
-}
-
-/// What of a packet is its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// Addresses, protocol and ports.
-    Tuple,
-    /// The ports.
-    Ports,
-    /// The source address.
-    Client,
 }
 
 /// A kind of packet that the kernel decides.
@@ -68,11 +58,7 @@ pub enum Why {
 /// The lanes of a version of IP, those first that most packets take.
 pub fn lanes(family: Family, modes: &KeyModes) -> [Lane; 3] {
     [protocol::TCP, protocol::UDP, protocol::SCTP].map(|protocol| {
-        let shape = match (protocol, modes.sctp_hash, modes.affinity) {
-            (protocol::SCTP, SctpHash::Ports, _) => Shape::Ports,
-            (protocol::TCP | protocol::UDP, _, Affinity::Client) => Shape::Client,
-            _ => Shape::Tuple,
-        };
+        let shape = Shape::of(protocol, modes);
         Lane { family, protocol, shape }
     })
 }
@@ -93,7 +79,7 @@ pub fn lane_of(packet: Packet<'_>, modes: &KeyModes) -> Result<(Lane, Key), Why>
     if lane.protocol == protocol::UDP && modes.sctp_encap.contains(l4::destination(ports)) {
         return Err(Why::Encapsulated);
     }
-    Ok((lane, lane.key(ip.addresses, ports)))
+    Ok((lane, Key::transport(ip.addresses, lane.protocol, ports, modes)))
 }
 
 /// The header without any that extend it.
@@ -103,17 +89,6 @@ fn fixed_header(packet: Packet<'_>) -> Result<(Family, Ip<'_>), WireError> {
         4 => Ok((Family::V4, ipv4::Header::parse(packet, LengthField::Bounds)?.ip())),
         6 => Ok((Family::V6, ipv6::parse_fixed(packet, LengthField::Bounds)?)),
         _ => Err(WireError::Malformed),
-    }
-}
-
-impl Lane {
-    /// The key of a packet in this lane.
-    pub fn key(&self, addresses: Addresses<'_>, ports: l4::Ports) -> Key {
-        match self.shape {
-            Shape::Tuple => Key::tuple(addresses, self.protocol, ports),
-            Shape::Ports => Key::ports(ports),
-            Shape::Client => Key::client(addresses),
-        }
     }
 }
 
@@ -128,6 +103,7 @@ pub fn element(word: u32, policy: &Policy, mark_mask: u32) -> Option<u32> {
 mod tests {
     use super::*;
     use crate::key::EncapPorts;
+    use crate::key::{Affinity, SctpHash};
     use crate::table::Config;
     use crate::walk::{Class, keyed};
     use alloc::vec::Vec;

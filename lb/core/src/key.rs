@@ -59,6 +59,29 @@ impl EncapPorts {
     }
 }
 
+/// What of a TCP, UDP or SCTP packet is its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Addresses, protocol and ports.
+    Tuple,
+    /// The ports.
+    Ports,
+    /// The source address.
+    Client,
+}
+
+impl Shape {
+    /// That of a protocol's packets.
+    #[inline(always)]
+    pub fn of(protocol: u8, modes: &KeyModes) -> Self {
+        match (protocol, modes.sctp_hash, modes.affinity) {
+            (protocol::SCTP, SctpHash::Ports, _) => Shape::Ports,
+            (protocol::TCP | protocol::UDP, _, Affinity::Client) => Shape::Client,
+            _ => Shape::Tuple,
+        }
+    }
+}
+
 /// Key words in native byte order, ready to be hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
@@ -83,10 +106,10 @@ impl Key {
         ports: l4::Ports,
         modes: &KeyModes,
     ) -> Self {
-        match (protocol, modes.sctp_hash, modes.affinity) {
-            (protocol::SCTP, SctpHash::Ports, _) => Key::ports(ports),
-            (protocol::TCP | protocol::UDP, _, Affinity::Client) => Key::client(addresses),
-            _ => Key::tuple(addresses, protocol, ports),
+        match Shape::of(protocol, modes) {
+            Shape::Tuple => Key::tuple(addresses, protocol, ports),
+            Shape::Ports => Key::ports(ports),
+            Shape::Client => Key::client(addresses),
         }
     }
 
