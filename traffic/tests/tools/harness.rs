@@ -1,6 +1,6 @@
 //! Programs as a user runs them: started, waited for, and what they left.
 
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -143,6 +143,20 @@ pub fn in_namespace(script: &str, tool: &str) -> Option<Run> {
 
 fn spawn_piped(mut command: Command) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// What Debian's nc makes of a server here that is told `input`.
+pub fn netcat(arguments: &[&str], port: &str, input: &[u8]) -> Run {
+    let mut child = Command::new("nc")
+        .args(arguments)
+        .args(["127.0.0.1", port])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("nc of netcat-openbsd (make deps)");
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    collect(child)
 }
 
 /// Waits for the end of a program whose output fits into a pipe.

@@ -2,13 +2,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 use traffic::process::host_name;
 
 use crate::harness::{
-    HELLO_CLIENT, HELLO_SERVER, PATIENCE, Server, collect, run, send_signal, wait,
+    HELLO_CLIENT, HELLO_SERVER, PATIENCE, Server, collect, netcat, run, send_signal, wait,
 };
 
 fn server(arguments: &[&str]) -> Server {
@@ -122,19 +122,11 @@ fn netcat_is_served() {
     let server = server(&[]);
     let port = server.port.to_string();
     for arguments in [&["-N", "-w5"][..], &["-u", "-w1"]] {
-        let netcat = Command::new("nc")
-            .args(arguments)
-            .args(["127.0.0.1", &port])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn();
-        let Ok(mut netcat) = netcat else {
-            eprintln!("skipped: there is no nc (Debian: netcat-openbsd)");
-            return;
-        };
-        netcat.stdin.take().unwrap().write_all(b"HELLO, I AM ALIVE!!!").unwrap();
-        assert_eq!(collect(netcat).stdout, greeting(), "{arguments:?}");
+        assert_eq!(
+            netcat(arguments, &port, b"HELLO, I AM ALIVE!!!").stdout,
+            greeting(),
+            "{arguments:?}"
+        );
     }
 }
 

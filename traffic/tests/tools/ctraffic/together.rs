@@ -1,12 +1,9 @@
 //! Client and server together, and the server against other programs.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
-
 use nix::sys::signal::Signal;
 use traffic::process::host_name;
 
-use crate::harness::{CTRAFFIC, Server, collect, run, send_signal, start};
+use crate::harness::{CTRAFFIC, Server, collect, netcat, run, send_signal, start};
 
 #[test]
 fn every_packet_is_answered() {
@@ -150,19 +147,7 @@ fn netcat_is_served() {
     let mut expected = question.clone();
     expected[..name.len()].copy_from_slice(name.as_bytes());
     for arguments in [&["-N", "-w5"][..], &["-u", "-w1"]] {
-        let netcat = Command::new("nc")
-            .args(arguments)
-            .args(["127.0.0.1", &port])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn();
-        let Ok(mut netcat) = netcat else {
-            eprintln!("skipped: there is no nc (Debian: netcat-openbsd)");
-            return;
-        };
-        netcat.stdin.take().unwrap().write_all(&question).unwrap();
-        let run = collect(netcat);
+        let run = netcat(arguments, &port, &question);
         assert_eq!(run.stdout.as_bytes(), expected, "{arguments:?}");
     }
 }
