@@ -196,7 +196,7 @@ fn next_hops() -> impl Iterator<Item = (Ipv4Addr, u32)> {
 }
 
 /// The counter of the first rule that drops.
-fn dropped_packets(listing: &str) -> Option<u64> {
+pub fn dropped_packets(listing: &str) -> Option<u64> {
     listing.lines().find_map(|line| {
         let mut fields = line.split_whitespace();
         let packets = fields.next()?.parse().ok()?;

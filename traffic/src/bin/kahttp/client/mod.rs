@@ -91,7 +91,8 @@ pub fn run(runtime: &Runtime, settings: Settings) -> anyhow::Result<Outcome> {
 /// How long an answer, and a connection, are waited for.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// How long answers are waited for after a signal.
+/// How long answers are waited for after a signal, and connections after the
+/// end of the run.
 const FINISH_LIMIT: Duration = Duration::from_secs(1);
 
 /// The wait before a connect is tried again: this more each time, up to the
@@ -219,7 +220,8 @@ impl Run {
             state.begun - 1
         };
         for attempt in 1.. {
-            let limit = (Instant::now() + LIMIT).min(self.deadline);
+            // What the end of the run would cut off has not failed.
+            let limit = (Instant::now() + LIMIT).min(self.deadline + FINISH_LIMIT);
             let dialed = timeout_at(
                 limit.into(),
                 Connection::dial(&self.settings, self.connector.as_ref(), number),
