@@ -132,6 +132,24 @@ pub struct Ended {
     pub cpu: Duration,
 }
 
+/// What a client did, and what its server needed for that.
+#[derive(Debug)]
+pub struct Both {
+    /// What the client wrote.
+    pub said: String,
+    /// Processor time of the client.
+    pub client_cpu: Duration,
+    /// Processor time of the server.
+    pub server_cpu: Duration,
+}
+
+impl Both {
+    /// Processor time of the two.
+    pub fn cpu(&self) -> Duration {
+        self.client_cpu + self.server_cpu
+    }
+}
+
 impl<'a> Network<'a> {
     fn new(bed: &'a Bed) -> anyhow::Result<Self> {
         const CLIENT_MAC: &str = "02:00:00:00:01:01";
@@ -200,6 +218,21 @@ impl<'a> Network<'a> {
             said += &reader.join().map_err(|_| anyhow!("a reader panicked"))?;
         }
         Ok(Ended { said, cpu })
+    }
+
+    /// Runs a client to its end, with a server that it can reach at this port.
+    pub fn run_both(
+        &self,
+        server: Command,
+        port: u16,
+        client: Command,
+        time: Duration,
+    ) -> anyhow::Result<Both> {
+        let server = self.serve(server, port)?;
+        let before = server.cpu()?;
+        let Ended { said, cpu } = self.run(client, time)?;
+        let server_cpu = server.cpu()?.saturating_sub(before);
+        Ok(Both { said, client_cpu: cpu, server_cpu })
     }
 
     /// UDP packets that the server's kernel has counted and dropped.

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::bed::{Bed, Generator, SERVER};
 use super::pace::PORT;
-use super::requests::{CLIENTS, wrk};
-use super::{Case, Extent, said};
-use crate::side_by_side::cases::{Entrant, figures, in_turns};
-use crate::side_by_side::results::{CaseResults, Column, Comparison, Figures};
+use super::requests::{CLIENTS, columns, comparisons, for_each, wrk};
+use super::{Case, Extent, entrants, said};
+use crate::side_by_side::cases::in_turns;
+use crate::side_by_side::results::{CaseResults, Figures};
 
 /// More than anybody can make in the time.
 const MANY: u32 = 100_000_000;
@@ -27,11 +27,7 @@ pub fn run(bed: &Bed, extent: Extent) -> anyhow::Result<CaseResults> {
         (Generator::Kahttp, "HTTP", Protocol::Http),
         (Generator::Wrk, "HTTP", Protocol::Http),
     ];
-    let entrants: Vec<_> = all
-        .into_iter()
-        .filter(|(generator, ..)| bed.has(*generator))
-        .map(|(generator, variant, protocol)| Entrant::new(generator, variant, protocol))
-        .collect();
+    let entrants = entrants(bed, &all);
     let case = Case::Connections.to_string();
     let measured = in_turns(bed, &case, extent.rounds, &entrants, |entrant| {
         connect(bed, entrant.alternative, entrant.setting, extent.duration)
@@ -43,16 +39,8 @@ pub fn run(bed: &Bed, extent: Extent) -> anyhow::Result<CaseResults> {
              closed by a reset (UDP: a socket, a question and its answer). HTTP: {CLIENTS} clients with a \
              connection for each request; kahttp -disable_ka, wrk with Connection: close; both ask kahttp."
         ),
-        columns: vec![
-            Column::plotted("rate", "connections/s", 0),
-            Column::plotted("client", "client, µs/connection", 1),
-            Column::new("server", "server, µs/connection", 1),
-            Column::new("failed", "failed", 0),
-        ],
-        comparisons: vec![
-            Comparison::ratio("rate", "connections/s", "wrk"),
-            Comparison::ratio("client", "client", "wrk"),
-        ],
+        columns: columns("connection"),
+        comparisons: comparisons("connection"),
         rows: measured.rows,
         notes: measured.notes,
     })
@@ -94,20 +82,11 @@ fn connect(
             bed.command(generator, &flags)
         }
     };
-    let server = network.serve(server, PORT)?;
-    let before = server.cpu()?;
-    let ended = network.run(client, time)?;
-    let cpu = server.cpu()?.saturating_sub(before);
+    let both = network.run_both(server, PORT, client, time)?;
     let run = match generator {
-        Generator::Wrk => said::wrk(&ended.said)?,
-        Generator::Kahttp => said::traffic(&ended.said)?,
-        _ => said::mconnect(&ended.said)?,
+        Generator::Wrk => said::wrk(&both.said)?,
+        Generator::Kahttp => said::traffic(&both.said)?,
+        _ => said::mconnect(&both.said)?,
     };
-    anyhow::ensure!(run.done > 0.0, "not one connection was answered");
-    Ok(figures([
-        ("rate", run.done / run.seconds),
-        ("client", ended.cpu.as_secs_f64() * 1e6 / run.done),
-        ("server", cpu.as_secs_f64() * 1e6 / run.done),
-        ("failed", run.failed),
-    ]))
+    for_each(run, &both)
 }

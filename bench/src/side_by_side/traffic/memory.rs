@@ -8,8 +8,8 @@ use anyhow::ensure;
 use super::bed::{Bed, Generator, SERVER};
 use super::pace::PORT;
 use super::requests::server as http_server;
-use super::{Case, Extent};
-use crate::side_by_side::cases::{Entrant, figures, in_turns};
+use super::{Case, Extent, entrants};
+use crate::side_by_side::cases::{figures, in_turns};
 use crate::side_by_side::results::{CaseResults, Column};
 
 /// What a program needs with these is not counted to the others.
@@ -41,11 +41,7 @@ pub fn run(bed: &Bed, extent: Extent) -> anyhow::Result<CaseResults> {
         (Generator::Kahttp, "TLS", Kind::Tls),
         (Generator::Wrk, "TLS", Kind::Tls),
     ];
-    let entrants: Vec<_> = all
-        .into_iter()
-        .filter(|(generator, ..)| bed.has(*generator))
-        .map(|(generator, variant, kind)| Entrant::new(generator, variant, kind))
-        .collect();
+    let entrants = entrants(bed, &all);
     let case = Case::Memory.to_string();
     let many = extent.connections;
     let measured = in_turns(bed, &case, extent.rounds, &entrants, |entrant| {

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::cases::Entrant;
 use super::output::Output;
 use super::results::{CaseResults, Row};
 use bed::{Bed, Generator};
@@ -138,6 +139,12 @@ impl Case {
             Case::Connections | Case::Requests | Case::Memory => &[Generator::Wrk],
         }
     }
+}
+
+/// Those of these that are here, in their variants.
+fn entrants<V: Copy>(bed: &Bed, all: &[(Generator, &str, V)]) -> Vec<Entrant<V, Generator>> {
+    let here = all.iter().filter(|(generator, ..)| bed.has(*generator));
+    here.map(|(generator, variant, setting)| Entrant::new(*generator, *variant, *setting)).collect()
 }
 
 fn missing(rival: &Generator) -> Row {

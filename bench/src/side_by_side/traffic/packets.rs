@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use super::bed::{Bed, Generator, SERVER, SINK_PORT};
 use super::pace::{PAYLOAD, PORT};
-use super::{Case, Extent, said};
-use crate::side_by_side::cases::{Entrant, figures, in_turns};
+use super::{Case, Extent, entrants, said};
+use crate::side_by_side::cases::{figures, in_turns};
 use crate::side_by_side::results::{CaseResults, Column, Comparison, Figures};
 
 pub fn run(bed: &Bed, extent: Extent) -> anyhow::Result<CaseResults> {
     let generators = [Generator::Ctraffic, Generator::Iperf, Generator::Hping3];
-    let here = generators.into_iter().filter(|generator| bed.has(*generator));
-    let entrants: Vec<_> = here.map(|generator| Entrant::new(generator, "", ())).collect();
+    let entrants = entrants(bed, &generators.map(|generator| (generator, "", ())));
     let case = Case::Packets.to_string();
     let measured = in_turns(bed, &case, extent.rounds, &entrants, |entrant| {
         send(bed, entrant.alternative, extent.duration)
@@ -68,21 +67,23 @@ fn send(bed: &Bed, generator: Generator, time: Duration) -> anyhow::Result<Figur
             ),
         ),
     };
-    let server = network.serve(bed.command(generator, &server), PORT)?;
-    let before = server.cpu()?;
-    let ended = network.run(bed.command(generator, &flags), time)?;
-    let cpu = ended.cpu + server.cpu()?.saturating_sub(before);
+    let both = network.run_both(
+        bed.command(generator, &server),
+        PORT,
+        bed.command(generator, &flags),
+        time,
+    )?;
     let (run, passed) = match generator {
         Generator::Iperf => {
-            let run = said::iperf_udp(&ended.said)?;
+            let run = said::iperf_udp(&both.said)?;
             (run, run.sent)
         }
         _ => {
-            let run = said::traffic(&ended.said)?;
+            let run = said::traffic(&both.said)?;
             (run, run.sent + run.done)
         }
     };
-    Ok(of_run(run.sent, run.done, passed, run.seconds, cpu))
+    Ok(of_run(run.sent, run.done, passed, run.seconds, both.cpu()))
 }
 
 fn of_run(sent: f64, arrived: f64, passed: f64, seconds: f64, cpu: Duration) -> Figures {

@@ -3,10 +3,13 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::bed::{Bed, Generator, SERVER};
+use anyhow::ensure;
+
+use super::bed::{Bed, Both, Generator, SERVER};
 use super::pace::PORT;
-use super::{Case, Extent, said};
-use crate::side_by_side::cases::{Entrant, figures, in_turns};
+use super::said::Run;
+use super::{Case, Extent, entrants, said};
+use crate::side_by_side::cases::{figures, in_turns};
 use crate::side_by_side::results::{CaseResults, Column, Comparison, Figures};
 
 /// Clients, each with a connection.
@@ -28,11 +31,7 @@ pub fn run(bed: &Bed, extent: Extent) -> anyhow::Result<CaseResults> {
         (Generator::Wrk, "TLS", Kind::Tls),
         (Generator::Kahttp, "HTTP/2", Kind::Http2),
     ];
-    let entrants: Vec<_> = all
-        .into_iter()
-        .filter(|(generator, ..)| bed.has(*generator))
-        .map(|(generator, variant, kind)| Entrant::new(generator, variant, kind))
-        .collect();
+    let entrants = entrants(bed, &all);
     let case = Case::Requests.to_string();
     let measured = in_turns(bed, &case, extent.rounds, &entrants, |entrant| {
         ask(bed, entrant.alternative, entrant.setting, extent.duration)
@@ -44,16 +43,8 @@ pub fn run(bed: &Bed, extent: Extent) -> anyhow::Result<CaseResults> {
              thread. What the client costs tells more than the rate: the server is the same and has its share of \
              the processors."
         ),
-        columns: vec![
-            Column::plotted("rate", "requests/s", 0),
-            Column::plotted("client", "client, µs/request", 1),
-            Column::new("server", "server, µs/request", 1),
-            Column::new("failed", "failed", 0),
-        ],
-        comparisons: vec![
-            Comparison::ratio("rate", "requests/s", "wrk"),
-            Comparison::ratio("client", "client", "wrk"),
-        ],
+        columns: columns("request"),
+        comparisons: comparisons("request"),
         rows: measured.rows,
         notes: measured.notes,
     })
@@ -93,19 +84,39 @@ fn ask(bed: &Bed, generator: Generator, kind: Kind, time: Duration) -> anyhow::R
             bed.command(generator, &flags)
         }
     };
-    let server = network.serve(server(bed), port)?;
-    let before = server.cpu()?;
-    let ended = network.run(client, time)?;
-    let cpu = server.cpu()?.saturating_sub(before);
+    let both = network.run_both(server(bed), port, client, time)?;
     let run = match generator {
-        Generator::Wrk => said::wrk(&ended.said)?,
-        _ => said::traffic(&ended.said)?,
+        Generator::Wrk => said::wrk(&both.said)?,
+        _ => said::traffic(&both.said)?,
     };
-    anyhow::ensure!(run.done > 0.0, "not one request was answered");
+    for_each(run, &both)
+}
+
+/// What each of many costs.
+pub fn for_each(run: Run, both: &Both) -> anyhow::Result<Figures> {
+    ensure!(run.done > 0.0, "nothing was answered");
     Ok(figures([
         ("rate", run.done / run.seconds),
-        ("client", ended.cpu.as_secs_f64() * 1e6 / run.done),
-        ("server", cpu.as_secs_f64() * 1e6 / run.done),
+        ("client", both.client_cpu.as_secs_f64() * 1e6 / run.done),
+        ("server", both.server_cpu.as_secs_f64() * 1e6 / run.done),
         ("failed", run.failed),
     ]))
+}
+
+/// The columns of that.
+pub fn columns(one: &str) -> Vec<Column> {
+    vec![
+        Column::plotted("rate", &format!("{one}s/s"), 0),
+        Column::plotted("client", &format!("client, µs/{one}"), 1),
+        Column::new("server", &format!("server, µs/{one}"), 1),
+        Column::new("failed", "failed", 0),
+    ]
+}
+
+/// Against `wrk`.
+pub fn comparisons(one: &str) -> Vec<Comparison> {
+    vec![
+        Comparison::ratio("rate", &format!("{one}s/s"), "wrk"),
+        Comparison::ratio("client", "client", "wrk"),
+    ]
 }

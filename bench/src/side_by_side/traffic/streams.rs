@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::bed::{Bed, Generator, SERVER};
 use super::pace::PORT;
-use super::{Case, Extent, said};
-use crate::side_by_side::cases::{Entrant, figures, in_turns};
+use super::{Case, Extent, entrants, said};
+use crate::side_by_side::cases::{figures, in_turns};
 use crate::side_by_side::results::{CaseResults, Column, Comparison, Figures};
 
 /// The longest packet of `ctraffic`.
@@ -13,12 +13,10 @@ const PACKET: u32 = 65_507;
 const VARIANTS: [(&str, u32); 2] = [("1 stream", 1), ("4 streams", 4)];
 
 pub fn run(bed: &Bed, extent: Extent) -> anyhow::Result<CaseResults> {
-    let mut entrants = Vec::new();
-    for (variant, streams) in VARIANTS {
-        let here = [Generator::Ctraffic, Generator::Iperf];
-        let here = here.into_iter().filter(|generator| bed.has(*generator));
-        entrants.extend(here.map(|generator| Entrant::new(generator, variant, streams)));
-    }
+    let of = |(variant, streams)| {
+        [Generator::Ctraffic, Generator::Iperf].map(|generator| (generator, variant, streams))
+    };
+    let entrants = entrants(bed, &VARIANTS.map(of).concat());
     let case = Case::Streams.to_string();
     let measured = in_turns(bed, &case, extent.rounds, &entrants, |entrant| {
         send(bed, entrant.alternative, entrant.setting, extent.duration)
@@ -57,17 +55,19 @@ fn send(bed: &Bed, generator: Generator, streams: u32, time: Duration) -> anyhow
             ),
         ),
     };
-    let server = network.serve(bed.command(generator, &server), PORT)?;
-    let before = server.cpu()?;
-    let ended = network.run(bed.command(generator, &flags), time)?;
-    let cpu = ended.cpu + server.cpu()?.saturating_sub(before);
+    let both = network.run_both(
+        bed.command(generator, &server),
+        PORT,
+        bed.command(generator, &flags),
+        time,
+    )?;
     let bits = match generator {
-        Generator::Iperf => said::iperf_tcp(&ended.said)?,
+        Generator::Iperf => said::iperf_tcp(&both.said)?,
         _ => {
-            let run = said::traffic(&ended.said)?;
+            let run = said::traffic(&both.said)?;
             (run.sent + run.done) * f64::from(PACKET) * 8.0 / run.seconds
         }
     };
     let gbit = bits / 1e9;
-    Ok(figures([("gbit", gbit), ("cpu", cpu.as_secs_f64() * 1e3 / (gbit * seconds))]))
+    Ok(figures([("gbit", gbit), ("cpu", both.cpu().as_secs_f64() * 1e3 / (gbit * seconds))]))
 }
