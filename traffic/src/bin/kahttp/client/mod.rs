@@ -222,10 +222,10 @@ impl Run {
         for attempt in 1.. {
             // What the end of the run would cut off has not failed.
             let limit = (Instant::now() + LIMIT).min(self.deadline + FINISH_LIMIT);
-            let dialed = timeout_at(
-                limit.into(),
-                Connection::dial(&self.settings, self.connector.as_ref(), number),
-            );
+            // On the heap, for as long as it takes: a handshake needs more room than all that a
+            // client has for the rest of the run.
+            let dial = Connection::dial(&self.settings, self.connector.as_ref(), number);
+            let dialed = timeout_at(limit.into(), Box::pin(dial));
             let error = match dialed.await {
                 Ok(Ok(connection)) => {
                     self.report.borrow_mut().dials += 1;
