@@ -1,0 +1,3 @@
+//! SCTP test traffic.
+
+fn main() {}
