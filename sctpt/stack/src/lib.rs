@@ -9,7 +9,7 @@ mod endpoint;
 mod kernel;
 mod notification;
 mod open;
-mod route;
+pub mod route;
 mod user;
 
 use std::fmt;

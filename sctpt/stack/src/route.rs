@@ -16,7 +16,7 @@ pub(crate) fn check_reachable(peers: &[IpAddr]) -> io::Result<()> {
 }
 
 /// The address that the routing table gives for sending to `to`.
-pub(crate) fn source(to: IpAddr) -> io::Result<IpAddr> {
+pub fn source(to: IpAddr) -> io::Result<IpAddr> {
     let any: IpAddr = match to {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

@@ -232,6 +232,7 @@ unsafe extern "C" {
     ) -> *const c_void;
     pub fn usrsctp_sysctl_set_sctp_blackhole(value: u32) -> c_int;
     pub fn usrsctp_sysctl_set_sctp_no_csum_on_loopback(value: u32) -> c_int;
+    pub fn usrsctp_sysctl_set_sctp_max_retran_chunk(value: u32) -> c_int;
     pub fn usrsctp_sysctl_set_sctp_sendspace(value: u32) -> c_int;
     pub fn usrsctp_sysctl_set_sctp_recvspace(value: u32) -> c_int;
     pub fn usrsctp_tunable_set_sctp_hashtblsize(value: u32) -> c_int;

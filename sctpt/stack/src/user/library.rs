@@ -63,6 +63,9 @@ impl Library {
         unsafe { ffi::usrsctp_sysctl_set_sctp_blackhole(0) };
         // SAFETY: as above. The peer on this host may be a stack that does look at checksums.
         unsafe { ffi::usrsctp_sysctl_set_sctp_no_csum_on_loopback(0) };
+        // How often a message is sent again is up to the association's setting: no other limit.
+        // SAFETY: as above.
+        unsafe { ffi::usrsctp_sysctl_set_sctp_max_retran_chunk(0) };
         // SAFETY: as above.
         unsafe { ffi::usrsctp_sysctl_set_sctp_sendspace(BUFFER) };
         // SAFETY: as above.
