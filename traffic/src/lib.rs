@@ -15,6 +15,7 @@ pub mod pace;
 pub mod packet;
 pub mod picture;
 pub mod process;
+pub mod sctp;
 pub mod server;
 pub mod source;
 pub mod sources;

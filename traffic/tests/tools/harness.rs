@@ -141,6 +141,37 @@ pub fn in_namespace(script: &str, tool: &str) -> Option<Run> {
     Some(unshare(script))
 }
 
+/// The same with a second host: here are 10.9.0.2 and fd00:9::2, there 10.9.0.1, 10.9.1.1, fd00:9::1 and
+/// fd00:9:1::1. The script runs a command there as `far COMMAND`, and waits for one with `until_true COMMAND`.
+pub fn between_hosts(script: &str, tool: &str) -> Option<Run> {
+    let script = format!(
+        "unshare --net sleep 60 & peer=$!; export peer
+        trap 'kill $peer' EXIT
+        far() {{ nsenter --net --target $peer \"$@\"; }}
+        until_true() {{
+            tries=200
+            until \"$@\" >/dev/null 2>&1; do tries=$((tries - 1)); [ $tries -gt 0 ]; sleep 0.02; done
+        }}
+        is_apart() {{ [ $(readlink /proc/$peer/ns/net) != $(readlink /proc/self/ns/net) ]; }}
+        until_true is_apart
+        ip link set lo up
+        ip link add near type veth peer name far netns $peer
+        ip addr add 10.9.0.2/24 dev near
+        ip addr add fd00:9::2/64 dev near nodad
+        ip link set near up
+        far ip link set lo up
+        far ip link set far up
+        far ip addr add 10.9.0.1/24 dev far
+        far ip addr add fd00:9::1/64 dev far nodad
+        far ip addr add 10.9.1.1/32 dev lo
+        far ip addr add fd00:9:1::1/128 dev lo nodad
+        ip route add 10.9.1.1 via 10.9.0.1
+        ip route add fd00:9:1::1 via fd00:9::1
+        {script}"
+    );
+    in_namespace(&script, tool)
+}
+
 fn spawn_piped(mut command: Command) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }

@@ -83,7 +83,9 @@ fn a_bad_command_line_is_refused() {
         (1, &["10.0.0.1", "x"], "\"x\" is not a port"),
         (1, &["here", "90"], "\"here\" is not an IP address"),
         (1, &["-timeout=0"], "timeout 0: needs some time"),
-        (2, &["-protocol=sctp"], "neither tcp nor udp"),
+        (2, &["-protocol=icmp"], "neither tcp, udp nor sctp"),
+        (2, &["-stack=none"], "neither auto, kernel nor user"),
+        (2, &["-encap-local=0"], "not a port"),
     ] {
         let run = run(HELLO_CLIENT, arguments);
         assert_eq!(run.code, code, "{arguments:?}: {run:?}");

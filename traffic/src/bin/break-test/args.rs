@@ -7,6 +7,7 @@ use anyhow::ensure;
 use traffic::address;
 use traffic::flags::{CommandLine, Flag, FlagValue, Operands};
 use traffic::picture::PictureFile;
+use traffic::sctp::{self, StackFlags};
 
 use crate::report::Format;
 
@@ -19,7 +20,10 @@ break-test direct=192.168.2.1 vip=10.0.0.0 vip6=1000::
 
 On each it sends an ICMP echo and a UDP datagram every 10 ms, connects by TCP ten
 times a second, and keeps a TCP stream of 10 Mbit/s. UDP and the stream need
-'ctraffic -server -udp' at the other end; ICMP needs root or ping_group_range.",
+'ctraffic -server -udp' at the other end; ICMP needs root or ping_group_range.
+
+With -sctp-port it also sends an SCTP message every 10 ms, for which the other end
+needs 'hello-server -sctp ADDRESS:PORT' with just the address of the path.",
     flags: &[
         Flag {
             name: "remote-address",
@@ -39,6 +43,15 @@ times a second, and keeps a TCP stream of 10 Mbit/s. UDP and the stream need
             help: "Port of the ctraffic server, for UDP and the TCP stream",
             slot: |args| &mut args.echo_port,
         },
+        Flag {
+            name: "sctp-port",
+            value: "PORT",
+            help: "Port of a server that answers SCTP messages; 0 = no SCTP",
+            slot: |args| &mut args.sctp_port,
+        },
+        sctp::stack_flag(|args| &mut args.stack.stack),
+        sctp::encap_local_flag(|args| &mut args.stack.encap_local),
+        sctp::encap_remote_flag(|args| &mut args.stack.encap_remote),
         Flag {
             name: "duration-seconds",
             value: "N",
@@ -78,6 +91,8 @@ pub struct Args {
     remote_address: String,
     remote_port: u16,
     echo_port: u16,
+    sctp_port: u16,
+    stack: StackFlags,
     duration_seconds: u32,
     during: String,
     output: Format,
@@ -94,6 +109,9 @@ pub struct Settings {
     pub paths: Vec<Path>,
     pub connect_port: u16,
     pub echo_port: u16,
+    /// None: SCTP is not measured.
+    pub sctp_port: Option<u16>,
+    pub stack: StackFlags,
     pub time: Duration,
     pub during: Option<String>,
     pub format: Format,
@@ -113,6 +131,8 @@ impl Default for Args {
             remote_address: "100.64.0.1".to_owned(),
             remote_port: 80,
             echo_port: 5003,
+            sctp_port: 0,
+            stack: StackFlags::default(),
             duration_seconds: 60,
             during: String::new(),
             output: Format::Text,
@@ -138,6 +158,8 @@ impl Args {
             paths,
             connect_port: self.remote_port,
             echo_port: self.echo_port,
+            sctp_port: (self.sctp_port != 0).then_some(self.sctp_port),
+            stack: self.stack,
             time: Duration::from_secs(self.duration_seconds.into()),
             during: (!self.during.is_empty()).then_some(self.during),
             format: self.output,

@@ -8,6 +8,7 @@ mod disturbance;
 mod echoes;
 mod picture;
 mod report;
+mod sctp;
 mod stream;
 mod trials;
 
@@ -24,6 +25,7 @@ use traffic::{fail_on::NOT_ACCEPTED, process};
 
 use crate::args::{COMMAND_LINE, Settings};
 use crate::report::{Probe, Report};
+use crate::sctp::Sctp;
 use crate::trials::{Outcome, Run};
 
 fn main() -> ExitCode {
@@ -57,13 +59,18 @@ fn measure(settings: &Settings) -> anyhow::Result<Report> {
     let signals = process::termination_signals().context("watch for signals")?;
     let mut events = Events::new().context("create an epoll")?;
     events.add(&signals, Interest::EPOLLIN, 0).context("watch for signals")?;
+    // After the signals are held back, which its threads must not take.
+    let sctp = settings.sctp_port.map(|port| Sctp::open(port, &settings.stack));
+    let mut kinds = vec![Probe::Icmp, Probe::Connect, Probe::Tcp, Probe::Udp];
+    kinds.extend(sctp.iter().map(|_| Probe::Sctp));
     let stopped = OnceLock::new();
     let run = Run::for_time(settings.time, &stopped);
     thread::scope(|scope| {
         let mut probes = Vec::new();
         for path in &settings.paths {
-            for probe in [Probe::Icmp, Probe::Connect, Probe::Tcp, Probe::Udp] {
-                let work = move || watch(probe, path.address, settings, run);
+            for &probe in &kinds {
+                let sctp = sctp.as_ref();
+                let work = move || watch(probe, path.address, settings, sctp, run);
                 probes.push((path, probe, scope.spawn(work)));
             }
         }
@@ -90,12 +97,22 @@ fn measure(settings: &Settings) -> anyhow::Result<Report> {
     })
 }
 
-fn watch(probe: Probe, address: IpAddr, settings: &Settings, run: Run<'_>) -> Outcome {
+fn watch(
+    probe: Probe,
+    address: IpAddr,
+    settings: &Settings,
+    sctp: Option<&Sctp>,
+    run: Run<'_>,
+) -> Outcome {
     let echo = (address, settings.echo_port).into();
     match probe {
         Probe::Icmp => echoes::icmp(address, run),
         Probe::Connect => connects::run((address, settings.connect_port).into(), run),
         Probe::Tcp => stream::run(echo, run),
         Probe::Udp => echoes::udp(echo, run),
+        Probe::Sctp => match sctp {
+            Some(sctp) => sctp.run(address, run),
+            None => Outcome::unavailable("not asked for"),
+        },
     }
 }

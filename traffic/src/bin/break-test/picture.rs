@@ -126,7 +126,7 @@ mod tests {
         let mut reader = png::Decoder::new(Cursor::new(file)).read_info().unwrap();
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
         let info = reader.next_frame(&mut pixels).unwrap();
-        assert_eq!((info.width, info.height), (900, 192));
+        assert_eq!((info.width, info.height), (900, 218));
         // 10 s are 620 pixels.
         let at = |row: usize, tenths: usize| {
             let (x, y) = (170 + tenths * 620 / 100, 70 + 26 * row + 13);
@@ -144,6 +144,6 @@ mod tests {
     fn long_names_make_it_wider() {
         let mut long = report();
         long.rows[1].path = "2001:db8:1234:5678:9abc:def0:1234:5678".to_owned();
-        assert_eq!(TimeLine(&long).size(), (20 + 9 * 42 + 620 + 110, 192));
+        assert_eq!(TimeLine(&long).size(), (20 + 9 * 42 + 620 + 110, 218));
     }
 }

@@ -25,6 +25,7 @@ pub enum Probe {
     Connect,
     Tcp,
     Udp,
+    Sctp,
 }
 
 pub struct Report {
@@ -49,6 +50,7 @@ impl Probe {
             Probe::Connect => "connect",
             Probe::Tcp => "tcp",
             Probe::Udp => "udp",
+            Probe::Sctp => "sctp",
         }
     }
 }
@@ -147,7 +149,15 @@ impl Row {
     fn note(&self) -> String {
         match &self.outcome.unavailable {
             Some(why) => format!("not measured: {why}"),
-            None => causes_as_text(&self.outcome.causes),
+            None => {
+                let again = match self.outcome.reconnects {
+                    None | Some(0) => None,
+                    Some(1) => Some("1 reconnect".to_owned()),
+                    Some(count) => Some(format!("{count} reconnects")),
+                };
+                let causes = Some(causes_as_text(&self.outcome.causes)).filter(|t| !t.is_empty());
+                again.into_iter().chain(causes).collect::<Vec<_>>().join(", ")
+            }
         }
     }
 
@@ -163,6 +173,7 @@ impl Row {
             "LongestBreak": Nanos::from(longest),
             "Breaks": self.outcome.breaks.iter().map(span).collect::<Vec<_>>(),
             "Retransmits": self.outcome.retransmits,
+            "Reconnects": self.outcome.reconnects,
             "Unavailable": self.outcome.unavailable,
             "Causes": self.outcome.causes,
         })
@@ -205,6 +216,13 @@ pub mod tests {
         let hole = Break { from: Duration::from_millis(5_010), to: Duration::from_millis(5_330) };
         let lost = Outcome { sent: 1_000, lost: 32, breaks: vec![hole], ..Outcome::default() };
         let stream = Outcome { sent: 9, retransmits: Some(3), ..Outcome::default() };
+        let again = Outcome {
+            sent: 990,
+            lost: 2,
+            reconnects: Some(1),
+            causes: [("aborted by the peer".to_owned(), 1)].into(),
+            ..Outcome::default()
+        };
         Report {
             time: Duration::from_secs(10),
             connect_port: 80,
@@ -212,6 +230,7 @@ pub mod tests {
                 row(Probe::Icmp, lost),
                 row(Probe::Tcp, stream),
                 row(Probe::Udp, Outcome::unavailable("no")),
+                row(Probe::Sctp, again),
             ],
             disturbance: Some(Disturbance {
                 command: "true".to_owned(),
@@ -230,6 +249,7 @@ pub mod tests {
              vip  icmp       1000     32       320    5.01\n\
              vip  tcp           9      0         0                    3\n\
              vip  udp           0      0         0                       not measured: no\n\
+             vip  sctp        990      2         0                       1 reconnect, aborted by the peer (1 times)\n\
              during: true: 5.00 s to 5.25 s, exit code 0\n"
         );
     }

@@ -21,10 +21,10 @@ const PACKET: usize = 1_024;
 const RATE: f64 = 10e6 / 8.0 / 1_024.0;
 
 /// Shorter pauses are what a machine with other work makes.
-const SHORTEST_BREAK: Duration = Duration::from_millis(50);
+pub const SHORTEST_BREAK: Duration = Duration::from_millis(50);
 
 /// The wait before a failed connection is replaced.
-const RETRY: Duration = Duration::from_millis(100);
+pub const RETRY: Duration = Duration::from_millis(100);
 
 pub fn run(target: SocketAddr, run: Run<'_>) -> Outcome {
     let mut stream = Stream { target, run, outcome: Outcome::default(), heard: run.begin };

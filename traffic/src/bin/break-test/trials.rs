@@ -41,6 +41,8 @@ pub struct Outcome {
     pub breaks: Vec<Break>,
     /// Only of TCP.
     pub retransmits: Option<u64>,
+    /// Only of SCTP: associations after the first.
+    pub reconnects: Option<u64>,
     /// Why it could not work at all.
     pub unavailable: Option<String>,
     /// What went wrong, and how often.

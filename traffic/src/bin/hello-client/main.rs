@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use sctp_stack::{ConnectFailure, Event, MAX_MESSAGE, Sent, Stack};
 use traffic::flags::{CommandLine, Flag, FlagValue, Operands};
+use traffic::sctp::{self, StackFlags};
 use traffic::{address, process};
 
 const COMMAND_LINE: CommandLine<Args> = CommandLine {
@@ -26,7 +28,7 @@ time.",
         },
         Flag {
             name: "protocol",
-            value: "tcp|udp",
+            value: "tcp|udp|sctp",
             help: "How to get there",
             slot: |args| &mut args.protocol,
         },
@@ -48,6 +50,9 @@ time.",
             help: "Limit of each connection",
             slot: |args| &mut args.timeout,
         },
+        sctp::stack_flag(|args| &mut args.stack.stack),
+        sctp::encap_local_flag(|args| &mut args.stack.encap_local),
+        sctp::encap_remote_flag(|args| &mut args.stack.encap_remote),
     ],
     operands: Some(Operands { form: "[IP PORT]", slot: |args| &mut args.operands }),
 };
@@ -58,6 +63,7 @@ struct Args {
     message: String,
     count: u32,
     timeout: Duration,
+    stack: StackFlags,
     operands: Vec<String>,
 }
 
@@ -65,6 +71,7 @@ struct Args {
 enum Protocol {
     Tcp,
     Udp,
+    Sctp,
 }
 
 impl Default for Args {
@@ -75,6 +82,7 @@ impl Default for Args {
             message: "HELLO, I AM ALIVE!!!".to_owned(),
             count: 1,
             timeout: Duration::from_secs(5),
+            stack: StackFlags::default(),
             operands: Vec::new(),
         }
     }
@@ -97,11 +105,16 @@ fn main() -> ExitCode {
 fn say(args: &Args) -> anyhow::Result<()> {
     ensure!(!args.timeout.is_zero(), "timeout 0: needs some time");
     let target = target(args)?;
+    let stack = match args.protocol {
+        Protocol::Sctp => Some(args.stack.open()?.0),
+        Protocol::Tcp | Protocol::Udp => None,
+    };
     for _ in 0..args.count {
         print("Sending Message")?;
-        let answer = match args.protocol {
-            Protocol::Tcp => over_tcp(target, args),
-            Protocol::Udp => over_udp(target, args),
+        let answer = match (args.protocol, &stack) {
+            (_, Some(stack)) => over_sctp(&**stack, target, args),
+            (Protocol::Udp, None) => over_udp(target, args),
+            (_, None) => over_tcp(target, args),
         }
         .with_context(|| format!("ask {target}"))?;
         print(&String::from_utf8_lossy(&answer))?;
@@ -170,6 +183,44 @@ fn over_udp(target: SocketAddr, args: &Args) -> anyhow::Result<Vec<u8>> {
     }
 }
 
+fn over_sctp(stack: &dyn Stack, target: SocketAddr, args: &Args) -> anyhow::Result<Vec<u8>> {
+    let deadline = Instant::now() + args.timeout;
+    let settings = sctp_stack::Settings {
+        encapsulation: args.stack.encapsulation(),
+        ..sctp_stack::Settings::default()
+    };
+    let association = match sctp::connect(stack, target, &settings, deadline) {
+        // The target is told already.
+        Err(sctp_stack::Error::Connect { cause: ConnectFailure::Timeout(_), .. })
+            if Instant::now() >= deadline =>
+        {
+            bail!(no_answer(args))
+        }
+        Err(sctp_stack::Error::Connect { cause, .. }) => return Err(cause.into()),
+        other => other?,
+    };
+    ensure!(association.send(args.message.as_bytes(), 0)? == Sent::Taken, "no room to send");
+    let mut buffer = vec![0; MAX_MESSAGE];
+    loop {
+        match association.receive(&mut buffer, Some(deadline))? {
+            Some(Event::Message { length, .. }) => {
+                buffer.truncate(length);
+                break;
+            }
+            Some(Event::Path { .. }) => {}
+            Some(Event::Closed) => bail!("closed by the server"),
+            Some(Event::Lost(by)) => bail!("{by}"),
+            None => {
+                association.abort();
+                bail!(no_answer(args));
+            }
+        }
+    }
+    // The answer is there, whatever becomes of the end.
+    let _ = association.close(deadline);
+    Ok(buffer)
+}
+
 fn is_late(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
@@ -187,7 +238,8 @@ impl FlagValue for Protocol {
         *self = match text {
             "tcp" => Self::Tcp,
             "udp" => Self::Udp,
-            _ => return Err("neither tcp nor udp".to_owned()),
+            "sctp" => Self::Sctp,
+            _ => return Err("neither tcp, udp nor sctp".to_owned()),
         };
         Ok(())
     }
@@ -196,6 +248,7 @@ impl FlagValue for Protocol {
         match self {
             Self::Tcp => "tcp".to_owned(),
             Self::Udp => "udp".to_owned(),
+            Self::Sctp => "sctp".to_owned(),
         }
     }
 }
