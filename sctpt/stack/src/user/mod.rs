@@ -1,5 +1,7 @@
 //! SCTP in user space, by libusrsctp.
 
+mod alone;
+mod control;
 mod ffi;
 mod hooks;
 mod library;
