@@ -38,7 +38,9 @@ impl Sockets for KernelStack {
     type Socket = Socket;
 
     fn bound(&self, local: &Addresses, settings: &Settings) -> Result<Socket> {
-        self.check(settings.encapsulation)?;
+        if settings.encapsulation.is_some() {
+            self.check(settings.encapsulation)?;
+        }
         let failed = |cause| Error::Io { operation: format!("bind {local}"), cause };
         let socket = Socket::new().map_err(failed)?;
         apply(&socket, settings)?;
