@@ -13,12 +13,20 @@ use super::wake::{Registration, Signal};
 use super::{ffi, hooks};
 use crate::endpoint::{Endpoint, Piece};
 use crate::notification::Numbering;
-use crate::{Addresses, Path, PathState, address};
+use crate::{Addresses, Path, PathState, address, route};
+
+/// What the library takes for the longest packet of IPv4.
+const LIBRARY_MTU: u32 = 1_500;
+/// What the library adds to the MTU that it is given: SCTP's header in UDP in IPv6; in IPv4 it is less.
+const OVERHEAD: u32 = 12 + 8 + 40;
+
+/// It takes nothing shorter.
+const SHORTEST: u32 = 512;
 
 /// Closed when dropped; the library then shuts its association down in the background.
-pub(super) struct Socket {
+pub(crate) struct Socket {
     raw: NonNull<ffi::RawSocket>,
-    pub signal: Arc<Signal>,
+    pub(super) signal: Arc<Signal>,
     registration: Option<Registration>,
     binding: Option<Arc<Binding>>,
     /// It runs as long as there is a socket.
@@ -56,7 +64,7 @@ unsafe impl Plain for c_int {}
 
 impl Socket {
     /// A new one of the one-to-one style, for both families.
-    pub fn new(library: &Arc<Library>) -> io::Result<Self> {
+    pub(super) fn new(library: &Arc<Library>) -> io::Result<Self> {
         // SAFETY: numbers and null pointers, which mean no callbacks.
         let raw = unsafe {
             ffi::usrsctp_socket(
@@ -112,9 +120,33 @@ impl Socket {
         Ok(())
     }
 
-    pub fn listen(&self, backlog: c_int) -> io::Result<()> {
-        // SAFETY: the socket is open.
-        check(unsafe { ffi::usrsctp_listen(self.raw(), backlog) })
+    /// Keeps packets as short as the route to the peer wants: the library believes in 1,500 bytes (1,280 in
+    /// IPv6), and what is longer than the interface allows the kernel does not send. All paths of an association
+    /// take the shortest.
+    fn fit_packets(&self, peers: impl Iterator<Item = IpAddr>) -> io::Result<()> {
+        let mtu = peers.filter_map(|peer| match peer {
+            IpAddr::V4(peer) => route::mtu(peer).ok(),
+            IpAddr::V6(_) => None,
+        });
+        match mtu.min() {
+            Some(mtu) if mtu < LIBRARY_MTU => {
+                let path_mtu = mtu.saturating_sub(OVERHEAD).max(SHORTEST);
+                let address = address::storage(address::ANY);
+                let flags = ffi::SPP_PMTUD_DISABLE;
+                let params = ffi::PeerAddrParams {
+                    address,
+                    association: 0,
+                    heartbeat_interval: 0,
+                    path_mtu,
+                    flags,
+                    flow_label: 0,
+                    max_retransmits: 0,
+                    dscp: 0,
+                };
+                self.set(ffi::PEER_ADDR_PARAMS, &params)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn send_with(&self, message: &[u8], mut info: ffi::SndInfo) -> io::Result<()> {
@@ -135,7 +167,7 @@ impl Socket {
         if length < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    pub fn set<T: Plain>(&self, option: c_int, value: &T) -> io::Result<()> {
+    pub(super) fn set<T: Plain>(&self, option: c_int, value: &T) -> io::Result<()> {
         let value: *const T = value;
         let (level, length) = (ffi::IPPROTO_SCTP, length_of::<T>());
         // SAFETY: `value` is valid for its length.
@@ -143,7 +175,7 @@ impl Socket {
     }
 
     /// Asks; what is in `value` tells the library about what.
-    pub fn get<T: Plain>(&self, option: c_int, mut value: T) -> io::Result<T> {
+    pub(super) fn get<T: Plain>(&self, option: c_int, mut value: T) -> io::Result<T> {
         let mut length = length_of::<T>();
         let (level, place) = (ffi::IPPROTO_SCTP, (&raw mut value).cast::<c_void>());
         // SAFETY: `place` is valid for `length`, and any bits are a value (`Plain`).
@@ -151,6 +183,20 @@ impl Socket {
             ffi::usrsctp_getsockopt(self.raw(), level, option, place, &raw mut length)
         })?;
         Ok(value)
+    }
+
+    /// The addresses of one end, asked for and freed by these functions of the library.
+    fn list(&self, ask: ffi::AskList, free: ffi::FreeList) -> Vec<SocketAddr> {
+        let mut list = ptr::null_mut();
+        // SAFETY: the socket is open, `list` is a place for the answer.
+        let count = unsafe { ask(self.raw(), 0, &raw mut list) };
+        // SAFETY: the library answered with `count` addresses at `list`.
+        let addresses = unsafe { copy_list(list, count) };
+        if !list.is_null() && count > 0 {
+            // SAFETY: `list` is from the call above and used no more.
+            unsafe { free(list) };
+        }
+        addresses
     }
 
     fn raw(&self) -> *mut ffi::RawSocket {
@@ -162,6 +208,7 @@ impl Endpoint for Socket {
     const NUMBERING: Numbering = Numbering { kind: 0, state: 1 };
 
     fn connect(&self, remote: &Addresses) -> io::Result<()> {
+        self.fit_packets(remote.addresses.iter().copied())?;
         let bytes = address::packed(remote.sockets());
         let count = c_int::try_from(remote.addresses.len()).unwrap_or(c_int::MAX);
         let mut association = 0u32;
@@ -175,12 +222,20 @@ impl Endpoint for Socket {
         }
     }
 
+    fn listen(&self, backlog: c_int) -> io::Result<()> {
+        // SAFETY: the socket is open.
+        check(unsafe { ffi::usrsctp_listen(self.raw(), backlog) })
+    }
+
     fn accept(&self) -> io::Result<Self> {
         // SAFETY: the socket is open; null: the address is not asked for.
         let raw = unsafe { ffi::usrsctp_accept(self.raw(), ptr::null_mut(), ptr::null_mut()) };
         let socket = Self::own(raw, &self.library, self.binding.clone())?;
         // SAFETY: the socket is open.
         check(unsafe { ffi::usrsctp_set_non_blocking(socket.raw(), 1) })?;
+        // It may have ended already; whoever receives will see.
+        let peers = socket.peer_addresses()?;
+        let _ = socket.fit_packets(peers.iter().map(SocketAddr::ip));
         Ok(socket)
     }
 
@@ -249,29 +304,11 @@ impl Endpoint for Socket {
     }
 
     fn local_addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        let mut list = ptr::null_mut();
-        // SAFETY: the socket is open, `list` is a place for the answer.
-        let count = unsafe { ffi::usrsctp_getladdrs(self.raw(), 0, &raw mut list) };
-        // SAFETY: the library answered with `count` addresses at `list`.
-        let addresses = unsafe { copy_list(list, count) };
-        if !list.is_null() && count > 0 {
-            // SAFETY: `list` is from the call above and used no more.
-            unsafe { ffi::usrsctp_freeladdrs(list) };
-        }
-        Ok(addresses)
+        Ok(self.list(ffi::usrsctp_getladdrs, ffi::usrsctp_freeladdrs))
     }
 
     fn peer_addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        let mut list = ptr::null_mut();
-        // SAFETY: the socket is open, `list` is a place for the answer.
-        let count = unsafe { ffi::usrsctp_getpaddrs(self.raw(), 0, &raw mut list) };
-        // SAFETY: the library answered with `count` addresses at `list`.
-        let addresses = unsafe { copy_list(list, count) };
-        if !list.is_null() && count > 0 {
-            // SAFETY: `list` is from the call above and used no more.
-            unsafe { ffi::usrsctp_freepaddrs(list) };
-        }
-        Ok(addresses)
+        Ok(self.list(ffi::usrsctp_getpaddrs, ffi::usrsctp_freepaddrs))
     }
 
     fn path(&self, peer: SocketAddr) -> io::Result<Path> {
