@@ -60,6 +60,8 @@ struct Outgoing {
     from: Option<Ipv4Addr>,
     /// SCTP's source port.
     port: u16,
+    /// The peer's.
+    peer_port: u16,
     chunk: u8,
     flags: u8,
 }
@@ -78,7 +80,12 @@ impl Outgoing {
         };
         let sctp: &[u8; SCTP_HEADER] = sctp.first_chunk()?;
         let port = u16::from_be_bytes([sctp[0], sctp[1]]);
-        Some(Outgoing { to: to.ip(), raw, from, port, chunk: sctp[12], flags: sctp[13] })
+        let peer_port = u16::from_be_bytes([sctp[2], sctp[3]]);
+        Some(Outgoing { to: to.ip(), raw, from, port, peer_port, chunk: sctp[12], flags: sctp[13] })
+    }
+
+    fn peer(&self) -> SocketAddr {
+        SocketAddr::new(self.to, self.peer_port)
     }
 
     /// Whether it answers a packet that may be for another process.
@@ -97,9 +104,10 @@ impl Outgoing {
         let answer = self.chunk == INIT_ACK || !source::is_bound(self.port);
         match self.from {
             Some(_) if answer => None,
-            Some(from) => source::choose(self.port, self.to, Some(from)),
-            None if answer => source::arrival(self.to),
-            None => source::choose(self.port, self.to, None).or_else(|| source::arrival(self.to)),
+            Some(from) => source::choose(self.port, self.peer(), Some(from)),
+            None if answer => source::arrival(self.peer()),
+            None => source::choose(self.port, self.peer(), None)
+                .or_else(|| source::arrival(self.peer())),
         }
     }
 }
@@ -179,17 +187,24 @@ unsafe extern "C" fn markway_sctp_recvmsg(
         // IPv4 with its header.
         let from = head.get(12..).and_then(<[u8]>::first_chunk::<4>);
         let at = head.get(16..).and_then(<[u8]>::first_chunk::<4>);
-        from.zip(at).map(|(from, at)| (IpAddr::from(*from), IpAddr::from(*at)))
+        let port = head.first().and_then(|first| port_at(head, usize::from(first & 0x0f) * 4));
+        from.zip(port).zip(at).map(|((from, port), at)| ((*from, port).into(), (*at).into()))
     } else {
         // SAFETY: the system call filled in the control data and its length.
         let control = unsafe { control(message) };
-        let from = address::unpack(name).map(|(from, _)| from.ip());
+        let from = address::unpack(name).zip(port_at(head, 0));
+        let from = from.map(|((from, _), port)| SocketAddr::new(from.ip(), port));
         from.zip(Control::destination(control))
     };
     if let Some((from, at)) = way {
         source::arrived(from, at);
     }
     length
+}
+
+/// The source port of the SCTP packet that begins here.
+fn port_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
 }
 
 /// The library's `setsockopt`.
@@ -377,6 +392,7 @@ mod tests {
             raw: true,
             from: Some([192, 0, 2, 1].into()),
             port: 6000,
+            peer_port: 7,
             chunk: 0,
             flags: 3,
         };

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -33,8 +33,9 @@ static BINDINGS: Memory<u16, Vec<Arc<[IpAddr]>>> = Memory::new(RwLock::default);
 static MULTIHOMED: AtomicUsize = AtomicUsize::new(0);
 /// The address that the kernel would send from, and until when that is believed.
 static ROUTES: Memory<IpAddr, (Option<IpAddr>, Instant)> = Memory::new(RwLock::default);
-/// From a peer's address to the one of this host at which it was last heard.
-static ARRIVALS: Memory<IpAddr, IpAddr> = Memory::new(RwLock::default);
+/// From a peer's address and SCTP port to the address of this host at which it was last heard. Another
+/// association of the same peer may be with another address.
+static ARRIVALS: Memory<SocketAddr, IpAddr> = Memory::new(RwLock::default);
 
 impl Binding {
     pub fn new(port: u16, addresses: Vec<IpAddr>) -> Self {
@@ -77,7 +78,7 @@ pub(super) fn is_bound(port: u16) -> bool {
 
 /// Where a packet from this port to this peer should come from; none: leave it as it is. `chosen` is what
 /// the library would take, if that is known.
-pub(super) fn choose(port: u16, to: IpAddr, chosen: Option<Ipv4Addr>) -> Option<IpAddr> {
+pub(super) fn choose(port: u16, to: SocketAddr, chosen: Option<Ipv4Addr>) -> Option<IpAddr> {
     let addresses = addresses(port, chosen.map(IpAddr::V4))?;
     let mut candidates = addresses.iter().filter(|address| address.is_ipv4() == to.is_ipv4());
     let first = *candidates.next()?;
@@ -85,7 +86,7 @@ pub(super) fn choose(port: u16, to: IpAddr, chosen: Option<Ipv4Addr>) -> Option<
         return Some(first);
     }
     let bound = |address: &IpAddr| addresses.contains(address);
-    by_route(to).filter(bound).or_else(|| arrival(to).filter(bound))
+    by_route(to.ip()).filter(bound).or_else(|| arrival(to).filter(bound))
 }
 
 /// The addresses of the socket with this port. Where several sockets share it, the one that has `chosen`;
@@ -105,7 +106,7 @@ fn addresses(port: u16, chosen: Option<IpAddr>) -> Option<Arc<[IpAddr]>> {
 
 /// Remembers where a peer's packet arrived. In IPv4 the library itself answers from there, so that only
 /// sockets with several addresses need to know.
-pub(super) fn arrived(from: IpAddr, at: IpAddr) {
+pub(super) fn arrived(from: SocketAddr, at: IpAddr) {
     let wanted = from.is_ipv6() || MULTIHOMED.load(Ordering::Relaxed) > 0;
     if wanted && arrival(from) != Some(at) {
         remember(&ARRIVALS, from, at);
@@ -113,7 +114,7 @@ pub(super) fn arrived(from: IpAddr, at: IpAddr) {
 }
 
 /// Where the peer's packets arrive.
-pub(super) fn arrival(from: IpAddr) -> Option<IpAddr> {
+pub(super) fn arrival(from: SocketAddr) -> Option<IpAddr> {
     ARRIVALS.read().unwrap_or_else(PoisonError::into_inner).get(&from).copied()
 }
 
@@ -147,23 +148,32 @@ mod tests {
         address.parse().unwrap()
     }
 
+    fn at(socket: &str) -> SocketAddr {
+        socket.parse().unwrap()
+    }
+
     #[test]
     fn the_source_is_one_of_the_socket_s() {
         let binding = Binding::new(9, vec![ip("192.0.2.1"), ip("127.0.0.1"), ip("2001:db8::1")]);
         let lib = Some([192, 0, 2, 1].into());
         // The routing table says so.
-        assert_eq!(choose(9, ip("127.0.0.9"), lib), Some(ip("127.0.0.1")));
+        assert_eq!(choose(9, at("127.0.0.9:7"), lib), Some(ip("127.0.0.1")));
         // There is only one.
-        assert_eq!(choose(9, ip("2001:db8::2"), None), Some(ip("2001:db8::1")));
+        assert_eq!(choose(9, at("[2001:db8::2]:7"), None), Some(ip("2001:db8::1")));
         // The routing table does not know the bound ones, but the peer has been heard.
-        assert_eq!(choose(9, ip("127.0.0.8"), Some([127, 0, 0, 8].into())), None);
+        assert_eq!(choose(9, at("127.0.0.8:7"), Some([127, 0, 0, 8].into())), None);
         let other = Binding::new(10, vec![ip("192.0.2.1"), ip("192.0.2.2")]);
-        assert_eq!(choose(10, ip("127.0.0.7"), lib), None);
-        arrived(ip("127.0.0.7"), ip("192.0.2.2"));
-        assert_eq!(choose(10, ip("127.0.0.7"), lib), Some(ip("192.0.2.2")));
+        assert_eq!(choose(10, at("127.0.0.7:7"), lib), None);
+        arrived(at("127.0.0.7:7"), ip("192.0.2.2"));
+        assert_eq!(choose(10, at("127.0.0.7:7"), lib), Some(ip("192.0.2.2")));
         assert!(is_bound(9) && is_bound(10) && !is_bound(11));
+        // Another association of the same peer.
+        assert_eq!(choose(10, at("127.0.0.7:8"), lib), None);
+        arrived(at("[fd00::7]:7"), ip("2001:db8::1"));
+        arrived(at("[fd00::7]:8"), ip("2001:db8::2"));
+        assert_eq!(arrival(at("[fd00::7]:7")), Some(ip("2001:db8::1")));
         drop((binding, other));
         assert!(!is_bound(9) && !is_bound(10));
-        assert_eq!(choose(9, ip("127.0.0.9"), lib), None);
+        assert_eq!(choose(9, at("127.0.0.9:7"), lib), None);
     }
 }
