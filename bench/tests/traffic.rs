@@ -37,7 +37,8 @@ fn every_case_has_figures_of_all_that_are_installed() {
         }
         assert!(run.tables.contains(&format!("\n{name}: ")), "{}", run.tables);
     }
-    // At 10 packets/s nobody is too slow.
+    // At 10 packets/s nobody is too slow, but a machine with other work may stand still for one.
     let slow = &run.cases[0]["rows"][0];
-    assert_eq!((&slow["name"], &slow["rounds"][0]["sent"]), (&"ctraffic".into(), &5.0.into()));
+    assert_eq!(slow["name"], "ctraffic");
+    assert!((4.0..=5.0).contains(&slow["rounds"][0]["sent"].as_f64().unwrap()), "{slow}");
 }

@@ -31,6 +31,9 @@ fn the_answer_names_the_host() {
         EACH,
         "for ip in 10.9.0.1 10.9.1.1 fd00:9::1 fd00:9:1::1; do $0 -protocol sctp -message $ip $ip 9090; done
         $0 -protocol=sctp -count=3 -message=again 10.9.0.1 9090
+        # The answer would be too long.
+        long=$(head -c 16384 /dev/zero | tr '\\0' x)
+        code=0; $0 -protocol=sctp -message=$long 10.9.0.1 9090 || code=$?; [ $code = 1 ]
         # Nobody there.
         code=0; $0 -protocol=sctp 10.9.0.1 9091 || code=$?; [ $code = 1 ]
         code=0; $0 -protocol=sctp -timeout 500ms 10.9.0.9 9090 || code=$?; [ $code = 1 ]
@@ -42,13 +45,14 @@ fn the_answer_names_the_host() {
     for text in ["10.9.0.1", "10.9.1.1", "fd00:9::1", "fd00:9:1::1", "again", "again", "again"] {
         expected += &answer(text);
     }
-    expected += &"Sending Message\n".repeat(3);
+    expected += &"Sending Message\n".repeat(4);
     assert_eq!(run.stdout, expected, "{run:?}");
     let complaints: Vec<&str> = run.stderr.lines().collect();
-    assert_eq!(complaints[0], "hello-client: ask 10.9.0.1:9091: refused");
-    assert_eq!(complaints[1], "hello-client: ask 10.9.0.9:9090: no answer within 500ms");
+    assert_eq!(complaints[0], "hello-client: ask 10.9.0.1:9090: aborted by the peer");
+    assert_eq!(complaints[1], "hello-client: ask 10.9.0.1:9091: refused");
+    assert_eq!(complaints[2], "hello-client: ask 10.9.0.9:9090: no answer within 500ms");
     assert!(
-        complaints[2].contains("ask 192.0.2.1:9090: find the way to 192.0.2.1: Network is unr")
+        complaints[3].contains("ask 192.0.2.1:9090: find the way to 192.0.2.1: Network is unr")
     );
 }
 
