@@ -9,6 +9,7 @@ pub mod nfqueue;
 pub mod nft;
 pub mod privilege;
 pub mod random;
+pub mod route;
 pub mod shm;
 pub mod syscall_filter;
 pub mod tun;

@@ -1,6 +1,6 @@
 //! What a rule is made of: steps that load, compare and decide, each with registers of four bytes.
 
-use super::message::Attributes;
+use crate::netlink::attribute::Attributes;
 
 /// A register of four bytes; what is longer goes on in the next ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -9,6 +9,8 @@ pub struct Register(pub u8);
 /// Where an offset into a packet counts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Base {
+    /// The Ethernet header; packets of other devices have none.
+    Link,
     /// The IP header.
     Network,
     /// What follows it.
@@ -24,6 +26,8 @@ pub enum Meta {
     InputDevice,
     /// 2 for IPv4, 10 for IPv6.
     Family,
+    /// A byte: 0 if the frame was for this machine alone.
+    Addressee,
 }
 
 /// How a register must stand to a value.
@@ -35,6 +39,8 @@ pub enum Comparison {
     NotEqual,
     /// Below; both in network order.
     Less,
+    /// Above; both in network order.
+    Greater,
 }
 
 /// Queues of the kernel, and what happens while nobody serves them.
@@ -130,6 +136,15 @@ pub enum Expression {
     Queue(Queues),
     /// To user space by the target of iptables, where the kernel does not have the other.
     QueueTarget(Queues),
+    /// Sends the packet to a neighbour, with one hop less to live. Only in tables of devices.
+    Forward {
+        /// 2 for IPv4, 10 for IPv6.
+        family: u8,
+        /// Has the index of the device.
+        device: Register,
+        /// Has the neighbour's address.
+        address: Register,
+    },
     /// Ends this chain; the packet goes on.
     Accept,
     /// Goes on with another chain and does not come back.
@@ -150,6 +165,7 @@ impl Expression {
             Expression::NoTrack => "notrack",
             Expression::Queue(_) => "queue",
             Expression::QueueTarget(_) => "target",
+            Expression::Forward { .. } => "fwd",
             Expression::Accept | Expression::Goto(_) => "immediate",
         }
     }
@@ -167,7 +183,7 @@ impl Expression {
         match self {
             Expression::Payload { base, offset, len, to } => {
                 data.u32(1, to.number());
-                data.u32(2, if *base == Base::Network { 1 } else { 2 });
+                data.u32(2, base.number());
                 data.u32(3, *offset);
                 data.u32(4, *len);
             }
@@ -231,6 +247,11 @@ impl Expression {
                 info[4..6].copy_from_slice(&u16::from(queues.bypass).to_ne_bytes());
                 data.bytes(3, &info);
             }
+            Expression::Forward { family, device, address } => {
+                data.u32(1, device.number());
+                data.u32(2, address.number());
+                data.u32(3, u32::from(*family));
+            }
             Expression::Accept => write_verdict(data, VERDICT_ACCEPT, None),
             Expression::Goto(chain) => write_verdict(data, VERDICT_GOTO, Some(chain)),
         }
@@ -265,12 +286,23 @@ impl Register {
     }
 }
 
+impl Base {
+    fn number(self) -> u32 {
+        match self {
+            Base::Link => 0,
+            Base::Network => 1,
+            Base::Transport => 2,
+        }
+    }
+}
+
 impl Meta {
     fn number(self) -> u32 {
         match self {
             Meta::Mark => 3,
             Meta::InputDevice => 6,
             Meta::Family => 15,
+            Meta::Addressee => 19,
         }
     }
 }
@@ -281,6 +313,7 @@ impl Comparison {
             Comparison::Equal => 0,
             Comparison::NotEqual => 1,
             Comparison::Less => 2,
+            Comparison::Greater => 4,
         }
     }
 }
