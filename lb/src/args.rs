@@ -12,6 +12,7 @@ use lb_sys::shm::{Folder, Name};
 use tracing::level_filters::LevelFilter;
 
 use crate::cidr::{Cidr, distinct};
+use crate::express::are_few;
 use crate::fragments::{FragArgs, FragSettings};
 use crate::rules::Wanted;
 
@@ -78,6 +79,11 @@ pub struct Args {
     /// the others
     #[arg(long, requires = "vip", help_heading = RULES)]
     fast: bool,
+
+    /// Also send what --fast would mark to its next hop as soon as it comes in by one of the devices, before
+    /// the IP stack sees it: rules of iptables and counters of the stack do not see such packets
+    #[arg(long, requires = "fast", requires = "device", help_heading = RULES)]
+    express: bool,
 
     /// What happens to packets that the rules send to a queue while no lb serves it
     #[arg(long, value_name = "accept|drop", default_value = "drop", requires = "vip", help_heading = RULES)]
@@ -228,6 +234,8 @@ pub struct RuleSettings {
     pub wanted: Wanted,
     /// Whether the kernel is to mark packets by itself.
     pub fast: bool,
+    /// The devices where it is to send them to their next hop at once; none if it is not.
+    pub express: Vec<String>,
 }
 
 impl TryFrom<Args> for Settings {
@@ -265,8 +273,20 @@ impl TryFrom<Args> for Settings {
             mark_mask: mask,
             count_targets: args.count_targets == OnOff::On,
         };
-        let rules =
-            (!args.vip.is_empty()).then(|| RuleSettings { wanted: wanted(), fast: args.fast });
+        let mut express: Vec<String> =
+            args.device.iter().filter(|_| args.express).map(|device| device.0.clone()).collect();
+        express.sort();
+        express.dedup();
+        if !are_few(express.len(), &distinct(args.vip.clone())) {
+            return Err(
+                "--express: more than 16 pairs of a device and a prefix of one version of IP",
+            );
+        }
+        let rules = (!args.vip.is_empty()).then(|| RuleSettings {
+            wanted: wanted(),
+            fast: args.fast,
+            express,
+        });
         Ok(Settings {
             rules,
             action,
@@ -503,6 +523,12 @@ mod tests {
             ("--user no-such-user", "there is no user"),
             ("extra", "unexpected argument"),
             ("--fast", "--vip"),
+            ("--vip 10.0.0.1 --device a --express", "--fast"),
+            ("--vip 10.0.0.1 --fast --express", "--device"),
+            (
+                "--vip 10.0.0.1 10.0.0.3 10.0.0.5 10.0.0.7 --device a b c d e --fast --express",
+                "16 pairs",
+            ),
             ("--local", "--vip"),
             ("--vip", "a value is required"),
             ("--vip 10.0.0.1/24", "did you mean 10.0.0.0/24?"),

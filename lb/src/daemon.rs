@@ -17,8 +17,9 @@ use lb_sys::wait::{EndSignals, set_timer_slack, wait};
 use lb_sys::{privilege, random, syscall_filter};
 use tracing::{debug, info, warn};
 
-use crate::args::Settings;
+use crate::args::{RuleSettings, Settings};
 use crate::current::Current;
+use crate::express::Express;
 use crate::fragments::{self, FragSettings};
 use crate::installed::Installed;
 use crate::mirror::{Mirror, Mirrored, Wake};
@@ -196,8 +197,11 @@ fn install_rules(
     current: &Current,
 ) -> anyhow::Result<Option<Mirror>> {
     let Some(rules) = &settings.rules else { return Ok(None) };
+    let RuleSettings { wanted, fast, express } = rules;
     let installed = Installed::open(&settings.instance)?;
-    Mirror::install(installed, rules.wanted.clone(), rules.fast, policy, current).map(Some)
+    let open = || Express::open(express.clone(), &wanted.vips, Instant::now());
+    let express = (!express.is_empty()).then(open).transpose().context("ask for routes")?;
+    Mirror::install(installed, (wanted.clone(), *fast, express), policy, current).map(Some)
 }
 
 /// The device by which held fragments come in once more. It must be there before the workers.

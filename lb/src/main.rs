@@ -4,6 +4,7 @@ mod args;
 mod cidr;
 mod current;
 mod daemon;
+mod express;
 mod fragments;
 mod gathering;
 mod installed;

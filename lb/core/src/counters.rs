@@ -40,6 +40,10 @@ pub enum Counter {
     FastPackets,
     /// Bytes of them.
     FastBytes,
+    /// Packets that the kernel sent to their next hop at once, since the rules were made.
+    ExpressPackets,
+    /// Bytes of them.
+    ExpressBytes,
     /// Packets that the rules sent to the queue since they were made.
     QueuedPackets,
     /// Bytes of them.
@@ -78,7 +82,7 @@ pub enum Counter {
     HeldEvicted,
 }
 
-const OTHERS: [(Counter, &str); 30] = [
+const OTHERS: [(Counter, &str); 32] = [
     (Counter::Received, "received"),
     (Counter::Marked, "marked"),
     (Counter::Held, "held"),
@@ -91,6 +95,8 @@ const OTHERS: [(Counter, &str); 30] = [
     (Counter::SocketDrops, "socket_drops"),
     (Counter::FastPackets, "fast_packets"),
     (Counter::FastBytes, "fast_bytes"),
+    (Counter::ExpressPackets, "express_packets"),
+    (Counter::ExpressBytes, "express_bytes"),
     (Counter::QueuedPackets, "queued_packets"),
     (Counter::QueuedBytes, "queued_bytes"),
     (Counter::MapChanges, "map_changes"),
@@ -257,24 +263,26 @@ impl Counter {
             Counter::SocketDrops => 9,
             Counter::FastPackets => 10,
             Counter::FastBytes => 11,
-            Counter::QueuedPackets => 12,
-            Counter::QueuedBytes => 13,
-            Counter::MapChanges => 14,
-            Counter::MapSlots => 15,
-            Counter::MapRepairs => 16,
-            Counter::RulesMended => 17,
-            Counter::Datagrams => 18,
-            Counter::DatagramsPeak => 19,
-            Counter::DatagramsCompleted => 20,
-            Counter::DatagramsExpired => 21,
-            Counter::DatagramsEvicted => 22,
-            Counter::HeldNow => 23,
-            Counter::HeldPeak => 24,
-            Counter::HeldInjected => 25,
-            Counter::HeldUnsent => 26,
-            Counter::HeldRefused => 27,
-            Counter::HeldExpired => 28,
-            Counter::HeldEvicted => 29,
+            Counter::ExpressPackets => 12,
+            Counter::ExpressBytes => 13,
+            Counter::QueuedPackets => 14,
+            Counter::QueuedBytes => 15,
+            Counter::MapChanges => 16,
+            Counter::MapSlots => 17,
+            Counter::MapRepairs => 18,
+            Counter::RulesMended => 19,
+            Counter::Datagrams => 20,
+            Counter::DatagramsPeak => 21,
+            Counter::DatagramsCompleted => 22,
+            Counter::DatagramsExpired => 23,
+            Counter::DatagramsEvicted => 24,
+            Counter::HeldNow => 25,
+            Counter::HeldPeak => 26,
+            Counter::HeldInjected => 27,
+            Counter::HeldUnsent => 28,
+            Counter::HeldRefused => 29,
+            Counter::HeldExpired => 30,
+            Counter::HeldEvicted => 31,
             Counter::Class(class) => OTHERS.len() + class as usize,
             Counter::Dropped(reason) => OTHERS.len() + CLASSES.len() + reason as usize,
         }
