@@ -40,6 +40,13 @@ impl<'a> Trace<'a> {
         Ok(Self { router, table })
     }
 
+    /// Notes which flows come to a node, whatever becomes of them there.
+    pub fn of_arrivals(node: &'a Node) -> Result<Self> {
+        let table = "trace-arrivals";
+        install(node, table, "hook prerouting priority -450", |_| String::new())?;
+        Ok(Self { router: node, table })
+    }
+
     /// The mark of every flow, once there are `count` flows.
     pub fn wait_for(&self, count: usize) -> Result<BTreeMap<Flow, u32>> {
         let mut seen = BTreeMap::new();
@@ -64,7 +71,8 @@ impl<'a> Trace<'a> {
         Ok(())
     }
 
-    fn seen(&self) -> Result<BTreeMap<Flow, u32>> {
+    /// The mark of every flow so far.
+    pub fn seen(&self) -> Result<BTreeMap<Flow, u32>> {
         let mut seen = BTreeMap::new();
         for family in FAMILIES {
             let set = set_name(family);

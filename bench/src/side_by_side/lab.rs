@@ -63,6 +63,9 @@ const ROUTER_MAC: [&str; 2] = ["02:00:00:00:02:01", "02:00:00:00:02:02"];
 const SINK_MAC: &str = "02:00:00:00:03:01";
 
 impl Lab {
+    /// The router's device by which the load comes in.
+    pub const INGRESS: &str = "source";
+
     /// Builds the network.
     pub fn new(way: &Way) -> anyhow::Result<Self> {
         let lab =

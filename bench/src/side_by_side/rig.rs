@@ -31,6 +31,8 @@ pub enum Alternative {
     LbAtOnce,
     /// Markway's fast plane: the kernel marks packets by itself.
     Fast,
+    /// Markway's express plane: the kernel sends packets to their next hop before its IP stack.
+    Express,
     /// A consumer on the `nfq` crate.
     Nfq,
     /// The user's program.
@@ -44,6 +46,7 @@ impl fmt::Display for Alternative {
             Alternative::Lb => "lb",
             Alternative::LbAtOnce => "lb --gather 0",
             Alternative::Fast => "lb --fast",
+            Alternative::Express => "lb --express",
             Alternative::Nfq => "nfq",
             Alternative::Peer => "peer",
         })
@@ -138,8 +141,13 @@ impl Rig {
 
     /// The alternatives that there are.
     pub fn alternatives(&self) -> Vec<Alternative> {
-        let mut all =
-            vec![Alternative::Forward, Alternative::Fast, Alternative::Lb, Alternative::Nfq];
+        let mut all = vec![
+            Alternative::Forward,
+            Alternative::Fast,
+            Alternative::Express,
+            Alternative::Lb,
+            Alternative::Nfq,
+        ];
         all.extend(self.peer.as_ref().map(|_| Alternative::Peer));
         all
     }
@@ -147,7 +155,7 @@ impl Rig {
     /// The same with `lb` at once: for what waiting trades one for the other.
     pub fn alternatives_at_once(&self) -> Vec<Alternative> {
         let mut all = self.alternatives();
-        all.insert(3, Alternative::LbAtOnce);
+        all.insert(4, Alternative::LbAtOnce);
         all
     }
 
@@ -155,7 +163,7 @@ impl Rig {
     pub fn lab(&self, alternative: Alternative) -> &Lab {
         match alternative {
             Alternative::Forward => &self.plain,
-            Alternative::Fast => &self.marked,
+            Alternative::Fast | Alternative::Express => &self.marked,
             Alternative::Lb | Alternative::LbAtOnce | Alternative::Nfq | Alternative::Peer => {
                 &self.queued
             }
@@ -200,6 +208,13 @@ impl Rig {
                 self.make_table(slots, TARGETS, &MARKS)?;
                 let mut command = self.lb("0");
                 command.args(["--vip", "10.0.0.0/24", "--fast"]);
+                command
+            }
+            Alternative::Express => {
+                self.make_table(slots, TARGETS, &MARKS)?;
+                let mut command = self.lb("0");
+                let device = ["--device", Lab::INGRESS];
+                command.args(["--vip", "10.0.0.0/24", "--fast", "--express"]).args(device);
                 command
             }
             Alternative::Nfq => {

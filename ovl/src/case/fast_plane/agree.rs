@@ -95,7 +95,7 @@ fn random_flows_agree(
 }
 
 /// The marks that `shm-tool` tells for packets.
-fn explained(lab: &Lab, packets: &[Vec<u8>]) -> Result<Vec<Option<u32>>> {
+pub(super) fn explained(lab: &Lab, packets: &[Vec<u8>]) -> Result<Vec<Option<u32>>> {
     const FILE: &str = "/run/flows.pcap";
     let router = lab.cluster.router()?;
     fs::write(router.entry().machine_path(FILE), pcap(packets)).context("write a capture")?;

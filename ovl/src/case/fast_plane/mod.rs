@@ -4,6 +4,7 @@ mod agree;
 mod beside;
 mod changes;
 mod counts;
+mod express;
 mod rules;
 
 use std::time::Duration;
@@ -98,6 +99,34 @@ pub const CASES: &[Case] = &[
         about: "conntrack and NAT of others are active; fragments still come as such",
         shape: UNTOUCHED,
         run: beside::conntrack_does_no_harm,
+        ..PLAIN
+    },
+    Case {
+        name: "express-agrees",
+        about: "random flows reach their server, at once or through the stack, whatever they have",
+        shape: UNTOUCHED,
+        limit: Duration::from_secs(120),
+        run: express::all_planes_agree,
+        ..PLAIN
+    },
+    Case {
+        name: "express-leaves-to-stack",
+        about: "packets that die or do not fit are left to the IP stack",
+        shape: UNTOUCHED,
+        run: express::the_stack_keeps_its_work,
+        ..PLAIN
+    },
+    Case {
+        name: "express-follows",
+        about: "next hops follow routes and devices",
+        shape: UNTOUCHED,
+        run: express::routes_are_followed,
+        ..PLAIN
+    },
+    Case {
+        name: "express-comes-and-goes",
+        about: "the express plane goes on without lb, is taken over, mended and taken away",
+        run: express::it_comes_stays_and_goes,
         ..PLAIN
     },
     Case {
