@@ -74,7 +74,9 @@ pub(super) fn all_planes_agree(lab: &mut Lab) -> Result<()> {
         let arrivals = Arrivals::note(lab)?;
         for (family, transport) in FAMILIES.into_iter().flat_map(|f| SPOKEN.map(|t| (f, t))) {
             let flows = random.flows(family, transport, 300);
-            for oddity in Oddity::ALL {
+            // The modes change what is hashed, which is the same however a packet goes on.
+            let oddities = if init.is_empty() { &Oddity::ALL[..] } else { &[Oddity::Nothing] };
+            for oddity in oddities {
                 let sent: Vec<_> = flows.iter().map(|flow| oddity.packet(flow)).collect();
                 let expected = explained(lab, &sent)?;
                 let mut arrived = BTreeMap::new();
