@@ -8,7 +8,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use lb_core::fast::{Family, Lane, Shape, lanes};
+use lb_core::fast::{Content, Family, Lane, Shape, lanes};
 use lb_core::table::{Config, MAX_TARGETS};
 use lb_core::wire::protocol;
 use lb_sys::nft::{Base, Comparison, Expression, Hook, Meta, Queues, Register, Rule};
@@ -123,7 +123,7 @@ impl Map {
         let Config { slots, targets: _, own_mark: _, seed, modes } = config;
         let mut hasher = DefaultHasher::new();
         (slots, seed.0, mark_mask, modes.sctp_encap.0).hash(&mut hasher);
-        lanes(Family::V4, modes).map(|lane| lane.shape as u8).hash(&mut hasher);
+        lanes(Family::V4, modes).hash(&mut hasher);
         Map { name: format!("slots-{:016x}", hasher.finish()), size: *slots }
     }
 }
@@ -180,16 +180,17 @@ fn vip_rules(
 ) -> impl Iterator<Item = Rule> {
     let family = if vip.is_v6() { Family::V6 } else { Family::V4 };
     let to_short = (unchecked && vip.is_v6()).then(|| {
-        const PORTS_LEN: u16 = 4;
+        // As long as what a lane looks at, at most.
+        const HEADER_LEN: u16 = 8;
         let mut expressions = to_vip(vip, family);
         expressions.push(network(4, 2, FIRST));
         expressions.push(Expression::Compare {
             register: FIRST,
             comparison: Comparison::Less,
-            value: PORTS_LEN.to_be_bytes().to_vec(),
+            value: HEADER_LEN.to_be_bytes().to_vec(),
         });
         expressions.push(Expression::Goto(QUEUE.into()));
-        rule(format!("to {vip}, too short for ports"), expressions)
+        rule(format!("to {vip}, too short for a header"), expressions)
     });
     let mut expressions = to_vip(vip, family);
     expressions.push(Expression::Goto(entry(family).into()));
@@ -252,7 +253,7 @@ fn fast_rules(wanted: &Wanted, family: Family, config: &Config, map: &Map) -> Ve
         let expressions = vec![
             network(protocol_offset(family), 1, FIRST),
             equal(FIRST, &[protocol::UDP]),
-            Expression::Payload { base: Base::Transport, offset: 2, len: 2, to: FIRST },
+            transport(2, 2, FIRST),
             equal(FIRST, &port.to_be_bytes()),
             Expression::Goto(QUEUE.into()),
         ];
@@ -273,7 +274,7 @@ fn protocol_offset(family: Family) -> u32 {
     }
 }
 
-/// Addresses, protocol and ports go into registers side by side, as they stand in a key.
+/// Addresses, protocol and ports or identifier go into registers side by side, as they stand in a key.
 fn lane_rule(wanted: &Wanted, version: &str, lane: &Lane, config: &Config, map: &Map) -> Rule {
     let (address_at, address_len) = match lane.family {
         Family::V4 => (12, 4),
@@ -283,19 +284,32 @@ fn lane_rule(wanted: &Wanted, version: &str, lane: &Lane, config: &Config, map: 
         Family::V4 => 2,
         Family::V6 => 8,
     };
-    let [protocol, ports, slot, mark] = [0, 1, 2, 3].map(|after| Register(protocol_place + after));
-    let mut expressions = vec![
-        network(protocol_offset(lane.family), 1, protocol),
-        equal(protocol, &[lane.protocol]),
+    let [protocol, last, slot, mark] = [0, 1, 2, 3].map(|after| Register(protocol_place + after));
+    let mut expressions =
+        vec![network(protocol_offset(lane.family), 1, protocol), equal(protocol, &[lane.protocol])];
+    let shape = match lane.content {
         // Where they are missing the walk has to say so, whatever the key is.
-        Expression::Payload { base: Base::Transport, offset: 0, len: 4, to: ports },
-    ];
-    let (from, len) = match lane.shape {
-        Shape::Ports => (ports, 4),
+        Content::Ports(shape) => {
+            expressions.push(transport(0, 4, last));
+            shape
+        }
+        // With the sequence number, because the walk wants the header to its end.
+        Content::Echo(request) => {
+            expressions.extend([
+                transport(0, 1, last),
+                equal(last, &[request]),
+                transport(4, 4, last),
+                Expression::And { register: last, mask: vec![0xff, 0xff, 0, 0] },
+            ]);
+            Shape::Tuple
+        }
+    };
+    let (from, len) = match shape {
+        Shape::Ports => (last, 4),
         Shape::Client => (FIRST, address_len),
         Shape::Tuple => (FIRST, 2 * address_len + 8),
     };
-    match (lane.shape, lane.family) {
+    match (shape, lane.family) {
         (Shape::Ports, _) => {}
         (Shape::Client, _) => expressions.push(network(address_at, address_len, FIRST)),
         // Words are loaded faster than anything else.
@@ -322,9 +336,14 @@ fn lane_rule(wanted: &Wanted, version: &str, lane: &Lane, config: &Config, map: 
     let protocol = match lane.protocol {
         protocol::TCP => "TCP",
         protocol::UDP => "UDP",
-        _ => "SCTP",
+        protocol::SCTP => "SCTP",
+        _ => "echo",
     };
     rule(format!("{version} {protocol} by its slot"), expressions)
+}
+
+fn transport(offset: u32, len: u32, to: Register) -> Expression {
+    Expression::Payload { base: Base::Transport, offset, len, to }
 }
 
 fn network(offset: u32, len: u32, to: Register) -> Expression {
@@ -383,7 +402,7 @@ mod tests {
         let ruleset = Ruleset::new(&wanted, QueueBy::Expression, Some(&config));
         assert_eq!(names(&ruleset), ["queue", "ip4", "ip6", "vips", "prerouting", "output"]);
         assert_eq!(texts(&ruleset, "prerouting"), ["from eth1"]);
-        let to_vips = ["to 10.0.0.0/24", "to 1000::/128, too short for ports", "to 1000::/128"];
+        let to_vips = ["to 10.0.0.0/24", "to 1000::/128, too short for a header", "to 1000::/128"];
         assert_eq!(texts(&ruleset, "output"), to_vips);
     }
 
@@ -400,6 +419,7 @@ mod tests {
             "IPv4 TCP by its slot",
             "IPv4 UDP by its slot",
             "IPv4 SCTP by its slot",
+            "IPv4 echo by its slot",
             "IPv4, what is left",
         ];
         assert_eq!(texts(&ruleset, "ip4"), expected);
