@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::{Plane, check};
+use super::{Plane, SLACK, check};
 use crate::progress;
 
 pub struct Report {
@@ -54,6 +54,13 @@ impl Report {
         self.rows.iter().filter(|row| row.path.starts_with("vip"))
     }
 
+    /// What this machine may have added to any time: as long as streams past `lb` paused, those by it may, and
+    /// both may happen in turn.
+    pub fn slack(&self) -> Duration {
+        let streams = self.direct().filter(|row| row.interval().is_none());
+        SLACK + 2 * streams.map(|row| row.longest).max().unwrap_or_default()
+    }
+
     /// Keeps the tables beside the log of the case. All that was done must have been measured.
     pub fn keep(&self, title: &str, plane: Plane) -> Result<()> {
         let table = self.table();
@@ -62,7 +69,7 @@ impl Report {
         progress::keep("row.md", &self.summary(title, plane))?;
         let [from, to] = self.during;
         check(
-            to + super::SLACK < self.time,
+            to + SLACK < self.time,
             format!("an end before that of the run, {:?}", self.time),
             format!("from {from:?} to {to:?}"),
         )

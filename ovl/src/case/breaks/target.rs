@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::stage::{ECHO_PORT, Measured, Stage, seconds};
-use super::{FIRST_RETRANSMIT, Plane, Row, SLACK, check, turns, unbroken};
+use super::{FIRST_RETRANSMIT, Plane, Row, check, turns, unbroken};
 use crate::address::{EXTERNAL_NET, FAMILIES, Family, NodeId};
 use crate::flow::Transport;
 use crate::lab::{Lab, PATIENCE};
@@ -44,11 +44,12 @@ pub fn goes_and_returns(lab: &mut Lab, plane: Plane) -> Result<()> {
     })?;
     let Measured { report, value: (target, streams) } = measured;
     report.keep("target gone for 0.7 s", plane)?;
-    report.direct().try_for_each(unbroken)?;
+    let slack = report.slack();
+    unbroken(report.direct(), slack)?;
     let (streams_of, trials): (Vec<&Row>, Vec<&Row>) =
         report.by_vip().partition(|row| row.interval().is_none());
     // Another server answers what is not part of a connection, from the next packet on.
-    trials.into_iter().try_for_each(unbroken)?;
+    unbroken(trials.into_iter(), slack)?;
 
     let connections = clients.into_iter().zip(FAMILIES);
     let connections = connections
@@ -63,9 +64,9 @@ pub fn goes_and_returns(lab: &mut Lab, plane: Plane) -> Result<()> {
     check(moves_of_streams[0], "a stream of the target's", "none")?;
     for (row, moves) in streams_of.into_iter().zip(moves_of_streams) {
         if *moves {
-            reconnected(row)?;
+            reconnected(row, slack)?;
         } else {
-            unbroken(row)?;
+            unbroken([row].into_iter(), slack)?;
         }
     }
     for (connection, moves) in connections.iter().zip(moves) {
@@ -77,9 +78,9 @@ pub fn goes_and_returns(lab: &mut Lab, plane: Plane) -> Result<()> {
 }
 
 /// The stream was refused by the server that it came to, and connected again, at most at each change.
-fn reconnected(row: &Row) -> Result<()> {
+fn reconnected(row: &Row, slack: Duration) -> Result<()> {
     let most = u64::from(2 * turns());
-    let longest = FIRST_RETRANSMIT + SLACK;
+    let longest = FIRST_RETRANSMIT + slack;
     check(
         (1..=most).contains(&row.lost) && row.longest <= longest,
         format!("1 to {most} failed connections, and no break beyond {longest:?}"),
