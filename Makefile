@@ -72,8 +72,8 @@ bench: deps build ## measure lb, beside other programs too (PEER='COMMAND' adds 
 
 # command:package
 TOOLS := awk:mawk bash:bash busybox:busybox cc:gcc curl:curl ethtool:ethtool ip:iproute2 \
-	ip6tables:iptables iptables:iptables mount:mount nc:netcat-openbsd nft:nftables nsenter:util-linux openssl:openssl \
-	ping:iputils-ping setpriv:util-linux tar:tar timeout:coreutils unshare:util-linux \
+	iperf:iperf ip6tables:iptables iptables:iptables mount:mount nc:netcat-openbsd nft:nftables nsenter:util-linux openssl:openssl \
+	ping:iputils-ping setpriv:util-linux ss:iproute2 tar:tar timeout:coreutils unshare:util-linux \
 	xz:xz-utils
 
 deps: ## install the system tools that are missing (needs root and apt)

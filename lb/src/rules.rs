@@ -10,7 +10,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use lb_core::fast::{Family, Lane, Shape, lanes};
+use lb_core::fast::{Content, Family, Lane, Shape, lanes};
 use lb_core::table::{Config, MAX_TARGETS};
 use lb_core::wire::protocol;
 use lb_sys::nft::{
@@ -131,7 +131,7 @@ impl Map {
         let Config { slots, targets: _, own_mark: _, seed, modes } = config;
         let mut hasher = DefaultHasher::new();
         (slots, seed.0, mark_mask, modes.sctp_encap.0).hash(&mut hasher);
-        lanes(Family::V4, modes).map(|lane| lane.shape as u8).hash(&mut hasher);
+        lanes(Family::V4, modes).hash(&mut hasher);
         Map { name: format!("slots-{:016x}", hasher.finish()), size: *slots }
     }
 
@@ -193,16 +193,17 @@ fn vip_rules(
 ) -> impl Iterator<Item = Rule> {
     let family = if vip.is_v6() { Family::V6 } else { Family::V4 };
     let to_short = (unchecked && vip.is_v6()).then(|| {
-        const PORTS_LEN: u16 = 4;
+        // As long as what a lane looks at, at most.
+        const HEADER_LEN: u16 = 8;
         let mut expressions = to_vip(vip, family);
         expressions.push(network(4, 2, FIRST));
         expressions.push(Expression::Compare {
             register: FIRST,
             comparison: Comparison::Less,
-            value: PORTS_LEN.to_be_bytes().to_vec(),
+            value: HEADER_LEN.to_be_bytes().to_vec(),
         });
         expressions.push(Expression::Goto(QUEUE.into()));
-        rule(format!("to {vip}, too short for ports"), expressions)
+        rule(format!("to {vip}, too short for a header"), expressions)
     });
     let mut expressions = to_vip(vip, family);
     expressions.push(Expression::Goto(entry(family).into()));
@@ -275,7 +276,7 @@ fn fast_rules(wanted: &Wanted, family: Family, config: &Config, map: &Map) -> Ve
         let expressions = vec![
             network(protocol_offset(family), 1, FIRST),
             equal(FIRST, &[protocol::UDP]),
-            Expression::Payload { base: Base::Transport, offset: 2, len: 2, to: FIRST },
+            transport(2, 2, FIRST),
             equal(FIRST, &port.to_be_bytes()),
             Expression::Goto(QUEUE.into()),
         ];
@@ -311,24 +312,38 @@ fn behind_addresses(family: Family) -> [Register; 4] {
     [0, 1, 2, 3].map(|after| Register(place + after))
 }
 
-/// From the ports to the mark, and the register that has it. Addresses, protocol and ports go into
-/// registers side by side, as they stand in a key.
+/// From the ports or the identifier to the mark, and the register that has it. Addresses, protocol and these go
+/// into registers side by side, as they stand in a key.
 pub fn find_mark(lane: &Lane, config: &Config, map: &Map) -> (Vec<Expression>, Register) {
     let (address_at, address_len) = match lane.family {
         Family::V4 => (12, 4),
         Family::V6 => (8, 16),
     };
-    let [_, ports, slot, mark] = behind_addresses(lane.family);
-    let mut expressions = vec![
+    let [_, last, slot, mark] = behind_addresses(lane.family);
+    let mut expressions = Vec::new();
+    let shape = match lane.content {
         // Where they are missing the walk has to say so, whatever the key is.
-        Expression::Payload { base: Base::Transport, offset: 0, len: 4, to: ports },
-    ];
-    let (from, len) = match lane.shape {
-        Shape::Ports => (ports, 4),
+        Content::Ports(shape) => {
+            expressions.push(transport(0, 4, last));
+            shape
+        }
+        // With the sequence number, because the walk wants the header to its end.
+        Content::Echo(request) => {
+            expressions.extend([
+                transport(0, 1, last),
+                equal(last, &[request]),
+                transport(4, 4, last),
+                Expression::And { register: last, mask: vec![0xff, 0xff, 0, 0] },
+            ]);
+            Shape::Tuple
+        }
+    };
+    let (from, len) = match shape {
+        Shape::Ports => (last, 4),
         Shape::Client => (FIRST, address_len),
         Shape::Tuple => (FIRST, 2 * address_len + 8),
     };
-    match (lane.shape, lane.family) {
+    match (shape, lane.family) {
         (Shape::Ports, _) => {}
         (Shape::Client, _) => expressions.push(network(address_at, address_len, FIRST)),
         // Words are loaded faster than anything else.
@@ -366,8 +381,13 @@ pub fn protocol_name(lane: &Lane) -> &'static str {
     match lane.protocol {
         protocol::TCP => "TCP",
         protocol::UDP => "UDP",
-        _ => "SCTP",
+        protocol::SCTP => "SCTP",
+        _ => "echo",
     }
+}
+
+fn transport(offset: u32, len: u32, to: Register) -> Expression {
+    Expression::Payload { base: Base::Transport, offset, len, to }
 }
 
 pub fn network(offset: u32, len: u32, to: Register) -> Expression {
@@ -426,7 +446,7 @@ mod tests {
         let ruleset = Table::new(&wanted, QueueBy::Expression, Some(&config));
         assert_eq!(names(&ruleset), ["queue", "ip4", "ip6", "vips", "prerouting", "output"]);
         assert_eq!(texts(&ruleset, "prerouting"), ["from eth1"]);
-        let to_vips = ["to 10.0.0.0/24", "to 1000::/128, too short for ports", "to 1000::/128"];
+        let to_vips = ["to 10.0.0.0/24", "to 1000::/128, too short for a header", "to 1000::/128"];
         assert_eq!(texts(&ruleset, "output"), to_vips);
     }
 
@@ -443,6 +463,7 @@ mod tests {
             "IPv4 TCP by its slot",
             "IPv4 UDP by its slot",
             "IPv4 SCTP by its slot",
+            "IPv4 echo by its slot",
             "IPv4, what is left",
         ];
         assert_eq!(texts(&ruleset, "ip4"), expected);

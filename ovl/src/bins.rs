@@ -13,7 +13,16 @@ const SYSTEM: [&str; 10] =
     ["bash", "busybox", "curl", "ethtool", "ip", "ip6tables", "iptables", "nft", "ping", "timeout"];
 
 /// Programs under test.
-const NAMES: [&str; 3] = ["lb", "shm-tool", "mconnect"];
+const NAMES: [&str; 8] = [
+    "lb",
+    "shm-tool",
+    "mconnect",
+    "ctraffic",
+    "kahttp",
+    "break-test",
+    "hello-server",
+    "hello-client",
+];
 
 /// The folder of the built binaries; all of them were there when it was made.
 #[derive(Clone)]

@@ -49,9 +49,10 @@ pub fn first_packet(flow: &Flow, extras: Extras) -> Vec<u8> {
     Path::there(flow).packet(flow.transport, extras, &request(flow))
 }
 
-/// A packet of a flow that ends within the ports.
+/// A packet of a flow that ends within the ports, or in the last byte of an echo's header.
 pub fn cut_packet(flow: &Flow) -> Vec<u8> {
-    Path::there(flow).packet(flow.transport, Extras::None, &request(flow)[..3])
+    let len = if flow.transport == Transport::Icmp { 7 } else { 3 };
+    Path::there(flow).packet(flow.transport, Extras::None, &request(flow)[..len])
 }
 
 /// What a server sends to the source of a flow.

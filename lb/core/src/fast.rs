@@ -1,10 +1,10 @@
 //! Which packets the kernel decides by itself, from the same table and by the same hash.
 //!
-//! The fast plane takes packets whose key stands at known places: TCP, UDP and SCTP directly behind the
-//! IP header. A [`Lane`] is a kind of packet with the way its key is made; the kernel's rules are made
+//! The fast plane takes packets whose key stands at known places: TCP, UDP, SCTP and echo requests directly
+//! behind the IP header. A [`Lane`] is a kind of packet with the way its key is made; the kernel's rules are made
 //! from lanes, and [`lane_of`] says of a packet which it is in. Whatever is in no lane goes to the queue, and
 //! so does what finds no mark. So the kernel never needs to agree with the walk about anything
-//! difficult: extension headers, fragments and ICMP are the walk's alone.
+//! difficult: extension headers, fragments and ICMP errors are the walk's alone.
 
 use thiserror::Error;
 
@@ -13,10 +13,10 @@ use crate::key::{Key, KeyModes};
 use crate::target::Mark;
 use crate::walk::Policy;
 use crate::wire::ip::{Ip, LengthField};
-use crate::wire::{Packet, WireError, ipv4, ipv6, l4, protocol};
+use crate::wire::{Packet, WireError, icmp, ipv4, ipv6, l4, protocol};
 
 /// A version of IP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
     /// IPv4.
     V4,
@@ -25,14 +25,23 @@ pub enum Family {
 }
 
 /// A kind of packet that the kernel decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lane {
     /// Its version of IP.
     pub family: Family,
     /// Its protocol, which is that of the IP header itself.
     pub protocol: u8,
-    /// What of it is hashed.
-    pub shape: Shape,
+    /// What stands behind the IP header.
+    pub content: Content,
+}
+
+/// What a key is made of, besides addresses and protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Content {
+    /// Ports, and what of the packet is hashed.
+    Ports(Shape),
+    /// The identifier of an echo request, which has this type.
+    Echo(u8),
 }
 
 /// Why a packet goes to the queue.
@@ -44,23 +53,27 @@ pub enum Why {
     /// Only the walk follows the chain.
     #[error("it has IPv6 extension headers")]
     ExtensionHeaders,
-    /// Neither TCP nor UDP nor SCTP.
-    #[error("its protocol is neither TCP nor UDP nor SCTP")]
+    /// Neither TCP nor UDP nor SCTP nor an echo request.
+    #[error("it is neither TCP nor UDP nor SCTP nor an echo request")]
     Protocol,
     /// UDP to a port behind which there is SCTP.
     #[error("it is UDP to a port of --sctp-encap")]
     Encapsulated,
-    /// The headers cannot be read as far as the ports.
+    /// The headers cannot be read as far as the key.
     #[error("{0}")]
     Unreadable(#[from] WireError),
 }
 
 /// The lanes of a version of IP, those first that most packets take.
-pub fn lanes(family: Family, modes: &KeyModes) -> [Lane; 3] {
-    [protocol::TCP, protocol::UDP, protocol::SCTP].map(|protocol| {
-        let shape = Shape::of(protocol, modes);
-        Lane { family, protocol, shape }
-    })
+pub fn lanes(family: Family, modes: &KeyModes) -> [Lane; 4] {
+    let ports =
+        |protocol| Lane { family, protocol, content: Content::Ports(Shape::of(protocol, modes)) };
+    let (icmp, version) = match family {
+        Family::V4 => (protocol::ICMP, icmp::Version::V4),
+        Family::V6 => (protocol::ICMPV6, icmp::Version::V6),
+    };
+    let echo = Lane { family, protocol: icmp, content: Content::Echo(version.echo_request()) };
+    [ports(protocol::TCP), ports(protocol::UDP), ports(protocol::SCTP), echo]
 }
 
 /// The lane of a packet with its key, or why it has none. That its mark has bits of others, or that its slot
@@ -75,6 +88,12 @@ pub fn lane_of(packet: Packet<'_>, modes: &KeyModes) -> Result<(Lane, Key), Why>
     }
     let mut lanes = lanes(family, modes).into_iter();
     let lane = lanes.find(|lane| lane.protocol == ip.protocol).ok_or(Why::Protocol)?;
+    if let Content::Echo(request) = lane.content {
+        let header = ip.payload.read::<{ icmp::HEADER_LEN }>(0)?;
+        let [kind, _code, _, _, id0, id1, _, _] = *header;
+        let key = Key::tuple(ip.addresses, lane.protocol, [id0, id1, 0, 0]);
+        return if kind == request { Ok((lane, key)) } else { Err(Why::Protocol) };
+    }
     let ports = l4::ports(ip.payload)?;
     if lane.protocol == protocol::UDP && modes.sctp_encap.contains(l4::destination(ports)) {
         return Err(Why::Encapsulated);
@@ -123,8 +142,8 @@ mod tests {
     fn packets() -> impl Strategy<Value = Vec<u8>> {
         let protocols = prop::sample::select(&[6u8, 17, 132, 1, 58, 44, 51, 0, 43, 60, 47][..]);
         let bytes = prop::collection::vec(any::<u8>(), 0..100);
-        (bytes, any::<bool>(), protocols, any::<[bool; 4]>()).prop_map(
-            |(mut bytes, v6, protocol, [fits, whole, encap, options])| {
+        (bytes, any::<bool>(), protocols, any::<[bool; 5]>()).prop_map(
+            |(mut bytes, v6, protocol, [fits, whole, encap, options, echo])| {
                 let len = u16::try_from(bytes.len()).unwrap();
                 let mut set = |at: usize, values: &[u8]| {
                     for (byte, value) in bytes.iter_mut().skip(at).zip(values) {
@@ -141,6 +160,9 @@ mod tests {
                         if encap {
                             set(42, &9899u16.to_be_bytes());
                         }
+                        if echo {
+                            set(40, &[128]);
+                        }
                     }
                     false => {
                         set(0, &[if options { 0x46 } else { 0x45 }]);
@@ -153,6 +175,9 @@ mod tests {
                         }
                         if encap {
                             set(if options { 26 } else { 22 }, &9899u16.to_be_bytes());
+                        }
+                        if echo {
+                            set(if options { 24 } else { 20 }, &[8]);
                         }
                     }
                 }
@@ -173,7 +198,8 @@ mod tests {
                     let class = match lane.protocol {
                         protocol::TCP => Class::Tcp,
                         protocol::UDP => Class::Udp,
-                        _ => Class::Sctp,
+                        protocol::SCTP => Class::Sctp,
+                        _ => Class::Echo,
                     };
                     prop_assert_eq!(walked, (class, Ok(key)));
                 }

@@ -44,7 +44,8 @@ fn class_of(lane: &Lane) -> Class {
     match lane.protocol {
         protocol::TCP => Class::Tcp,
         protocol::UDP => Class::Udp,
-        _ => Class::Sctp,
+        protocol::SCTP => Class::Sctp,
+        _ => Class::Echo,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Function tests that are Rust functions, for what shell commands cannot say.
 
+mod breaks;
 mod connectivity;
 mod daemon;
 mod drops;
@@ -73,6 +74,7 @@ pub fn all() -> Vec<&'static Case> {
         daemon::CASES,
         privilege::CASES,
         fast_plane::CASES,
+        breaks::CASES,
     ];
     groups.into_iter().flatten().collect()
 }

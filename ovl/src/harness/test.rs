@@ -44,6 +44,9 @@ const OWN: &[(&str, &str)] = own! {
     "nfqlb-start-empty"
     "nfqlb-targets"
     "nfqlb-udp"
+    "traffic-ctraffic"
+    "traffic-hello"
+    "traffic-kahttp"
 };
 
 /// A function test of either kind.

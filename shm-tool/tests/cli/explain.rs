@@ -266,7 +266,8 @@ fn every_packet_has_its_plane() {
         (&fragment, Some("it is a fragment")),
         (&v6("00"), Some("it has IPv6 extension headers")),
         (&v6("33"), Some("it has IPv6 extension headers")),
-        (&v6("3a"), Some("its protocol is neither TCP nor UDP nor SCTP")),
+        (&v6("3a").replacen("0600", "8000", 1), None),
+        (&v6("3a"), Some("it is neither TCP nor UDP nor SCTP nor an echo request")),
         (&encapsulated, Some("it is UDP to a port of --sctp-encap")),
     ] {
         let explained = explain(&room, hex, "");

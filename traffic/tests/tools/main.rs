@@ -6,3 +6,4 @@ mod harness;
 mod hello;
 mod kahttp;
 mod mconnect;
+mod others;

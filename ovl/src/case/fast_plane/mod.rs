@@ -137,10 +137,10 @@ pub const CASES: &[Case] = &[
     },
 ];
 
-const VIPS: [&str; 3] = ["--vip", "10.0.0.0/32", "1000::/128"];
+pub(super) const VIPS: [&str; 3] = ["--vip", "10.0.0.0/32", "1000::/128"];
 
 /// Room for what arrives while `lb` has no processor for a second.
-const ROOM: [&str; 4] = ["--queue-length", "65535", "--receive-buffer", "256M"];
+pub(super) const ROOM: [&str; 4] = ["--queue-length", "65535", "--receive-buffer", "256M"];
 
 /// A table with all servers in it, and `lb` with rules of its own and these options.
 fn start(lab: &mut Lab, init: &[&str], options: &[&str]) -> Result<()> {

@@ -219,7 +219,8 @@ impl Run {
             state.begun - 1
         };
         for attempt in 1.. {
-            let limit = (Instant::now() + LIMIT).min(self.deadline);
+            // One that is under way at the end has not failed yet.
+            let limit = (Instant::now() + LIMIT).min(self.deadline + FINISH_LIMIT);
             let dialed = timeout_at(
                 limit.into(),
                 Connection::dial(&self.settings, self.connector.as_ref(), number),
