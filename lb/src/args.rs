@@ -414,8 +414,8 @@ mod tests {
         assert_eq!(settings.queues, 2..=2);
         assert_eq!((settings.queue_length, settings.receive_buffer), (1024, 8 << 20));
         assert_eq!(settings.mark_mask, u32::MAX);
-        let FragSettings { tun, table, copy_range } = settings.fragments;
-        assert_eq!((tun, copy_range), (None, 512));
+        let FragSettings { tun, table, copy_range, tier } = settings.fragments;
+        assert_eq!((tun, copy_range, tier), (None, 512, None));
         let expected = FragConfig { held: 0, held_per_source: 0, ..FragConfig::default() };
         assert_eq!(FragConfig { held_bytes: 1500, ..table }, expected);
         assert_eq!(settings.gather, Duration::from_micros(100));
@@ -469,10 +469,14 @@ mod tests {
         let fragments = settings("--tun frag0").unwrap().fragments;
         assert_eq!((fragments.table, fragments.copy_range), (FragConfig::default(), 1500));
         let line = "--tun frag0 --copy-range 9000 --frag-entries 7 --frag-held 100 --frag-ttl 50";
-        let FragSettings { tun, table, copy_range } = settings(line).unwrap().fragments;
+        let FragSettings { tun, table, copy_range, tier: _ } = settings(line).unwrap().fragments;
         assert_eq!((tun.unwrap().to_string(), copy_range), ("frag0".into(), 9000));
         assert_eq!((table.entries, table.held, table.held_bytes), (7, 100, 9000));
         assert_eq!(table.ttl, Duration::from_millis(50));
+        for line in ["--tier-shm routers", "--lbshm routers"] {
+            let tier = settings(line).unwrap().fragments.tier;
+            assert_eq!(tier.map(|name| name.to_string()), Some("routers".into()));
+        }
     }
 
     #[test]

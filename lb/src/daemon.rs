@@ -1,6 +1,7 @@
 //! Set-up, the workers, and what goes on beside them: signals, new tables, the kernel's counters.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -8,18 +9,19 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use lb_core::frag::Secret;
 use lb_core::table::Snapshot;
+use lb_core::tier::Tier;
 use lb_core::walk::Policy;
 use lb_sys::capability::Capability;
 use lb_sys::nfqueue::{KernelQueues, Queue, QueueConfig};
-use lb_sys::shm::{FolderWatch, MappedTable, StatsWriter};
+use lb_sys::shm::{Cause, Folder, FolderWatch, MappedTable, Name, ShmError, StatsWriter};
 use lb_sys::tun::Tun;
 use lb_sys::wait::{EndSignals, set_timer_slack, wait};
 use lb_sys::{privilege, random, syscall_filter};
 use tracing::{debug, info, warn};
 
 use crate::args::Settings;
-use crate::current::Current;
-use crate::fragments::{self, FragSettings};
+use crate::current::{Current, CurrentTier};
+use crate::fragments::{self, FragSettings, Shared};
 use crate::installed::Installed;
 use crate::mirror::{Mirror, Mirrored, Wake};
 use crate::overload::Overload;
@@ -37,6 +39,8 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         .with_context(|| format!("watch {}", settings.folder.path().display()))?;
     let table = MappedTable::open(&settings.folder, &settings.table)?;
     let snapshot = table.snapshot().with_context(|| format!("read table {}", settings.table))?;
+    let tier = settings.fragments.tier.as_ref().map(|name| open_tier(&settings.folder, name));
+    let tier = tier.transpose()?;
     let numbers: Vec<u16> = settings.queues.clone().collect();
     let mut queues = open_queues(settings, &numbers)?;
     // After the queues: a start that fails leaves the counters of the last run.
@@ -44,7 +48,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         StatsWriter::create(&settings.folder, &settings.instance, &settings.table, &numbers)?;
     let tun = create_tun(settings)?;
     let secret = draw_secret()?;
-    let current = Current::new(table);
+    let current = Current::new(Arc::new(table));
     let policy = Policy { no_targets_mark: settings.no_targets_mark };
     let kernel_queues = KernelQueues::open()
         .inspect_err(|error| {
@@ -68,6 +72,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         workers.push(Worker {
             number,
             current: &current,
+            tier: tier.as_ref(),
             policy,
             mark_mask: settings.mark_mask,
             row: stats.row(place).context("counters: a row is missing")?,
@@ -81,16 +86,35 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     // The kernel's default of 50 µs would make the short waits of the workers half as long again.
     set_timer_slack(Duration::from_micros(1)).context("set the timer slack")?;
     let overload = Overload::new(kernel_queues, &numbers, &losses);
-    let complaint = String::new();
-    let mut watching =
-        Watching { settings, signals, watch, current: &current, wake: &wake, overload, complaint };
+    let config = settings.fragments.table;
+    let shared = Shared::new(config, secret, numbers.len());
+    let common = fragments::Common {
+        config,
+        secret,
+        start: Instant::now(),
+        tun: tun.as_ref(),
+        shared: shared.as_ref(),
+    };
+    let mut watching = Watching {
+        settings,
+        signals,
+        watch,
+        current: &current,
+        tier: tier.as_ref(),
+        wake: &wake,
+        overload,
+        shared: shared.as_ref(),
+        complaint: Complaint::default(),
+        tier_complaint: Complaint::default(),
+        told_of_split: false,
+    };
     std::thread::scope(|scope| {
         let handles: Vec<_> = workers
             .iter()
             .zip(&mut queues)
             .map(|(worker, queue)| {
-                let fragments =
-                    fragments::Worker::new(settings.fragments.table, secret, tun.as_ref());
+                let is_first = worker.number == *settings.queues.start();
+                let fragments = fragments::Worker::new(common, worker.number, is_first);
                 std::thread::Builder::new().name(format!("queue-{}", worker.number)).spawn_scoped(
                     scope,
                     move || {
@@ -202,17 +226,17 @@ fn install_rules(
 
 /// The device by which held fragments come in once more. It must be there before the workers.
 fn create_tun(settings: &Settings) -> anyhow::Result<Option<Tun>> {
-    let FragSettings { tun, table, copy_range } = &settings.fragments;
+    let FragSettings { tun, table, copy_range, .. } = &settings.fragments;
     let Some(name) = tun else { return Ok(None) };
     let tun = Tun::create(name, *copy_range)?;
     if let Some(setting) = tun.source_check() {
         warn!("{setting} is not 0: the kernel drops held fragments that come in by {name}");
     }
     info!(
-        "fragments: {} datagrams and {} held fragments in each queue ({} kB), by {name}",
+        "fragments: {} datagrams and {} held fragments in each queue ({} kB in all), by {name}",
         table.entries,
         table.held,
-        table.memory() / 1000
+        settings.fragments.memory(settings.queues.clone().count()) / 1000
     );
     Ok(Some(tun))
 }
@@ -248,16 +272,65 @@ fn warn_of_marks_outside_mask(settings: &Settings, snapshot: &Snapshot) {
     }
 }
 
+/// The table of the tier; it may come later.
+fn open_tier(folder: &Folder, name: &Name) -> anyhow::Result<CurrentTier> {
+    let opened = match tier_table(folder, name) {
+        Ok(table) => Some(Arc::new(table)),
+        Err(error) if is_missing(&error) => {
+            warn!("{error:#}; every fragment is handled here until it is there");
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(CurrentTier::new(opened))
+}
+
+/// A table that is good for a tier.
+fn tier_table(folder: &Folder, name: &Name) -> anyhow::Result<MappedTable> {
+    let mapped = MappedTable::open(folder, name)?;
+    let snapshot = mapped.snapshot().with_context(|| format!("read table {name}"))?;
+    let tier = Tier::new(mapped.table()?).with_context(|| format!("read table {name}"))?;
+    let routers = snapshot.targets.iter().count();
+    info!("tier: table {name} with {routers} routers, this one is {}", tier.own_mark());
+    Ok(mapped)
+}
+
+fn is_missing(error: &anyhow::Error) -> bool {
+    let cause = error.downcast_ref().map(|ShmError { cause, .. }| cause);
+    matches!(cause, Some(Cause::MissingTable(_)))
+}
+
+/// The last one about a table, so that it is not repeated.
+#[derive(Debug, Default)]
+struct Complaint(String);
+
+impl Complaint {
+    fn about(&mut self, error: &anyhow::Error) {
+        let complaint = format!("{error:#}; going on with the table before it");
+        if complaint != self.0 {
+            warn!("{complaint}");
+            self.0 = complaint;
+        }
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
 /// What the main thread does while the workers work.
 struct Watching<'a> {
     settings: &'a Settings,
     signals: EndSignals,
     watch: FolderWatch,
     current: &'a Current,
+    tier: Option<&'a CurrentTier>,
     wake: &'a Wake,
     overload: Overload<'a>,
-    /// The last one about a new table, so that it is not repeated.
-    complaint: String,
+    shared: Option<&'a Shared>,
+    complaint: Complaint,
+    tier_complaint: Complaint,
+    told_of_split: bool,
 }
 
 impl Watching<'_> {
@@ -273,11 +346,13 @@ impl Watching<'_> {
             }
             let changed = self.watch.drain();
             self.follow_table();
+            self.follow_tier();
             if changed {
                 self.wake.call();
             }
             if looked.elapsed() >= TICK {
                 self.overload.look();
+                self.tell_of_split();
                 looked = Instant::now();
             }
         }
@@ -295,18 +370,40 @@ impl Watching<'_> {
         let opened = MappedTable::open(folder, name).map_err(anyhow::Error::from);
         match opened.and_then(|table| Ok((table.snapshot()?, table))) {
             Ok((snapshot, table)) => {
-                self.current.replace(table);
+                self.current.replace(Arc::new(table));
                 self.complaint.clear();
                 info!("moved over: {}", described(self.settings, &snapshot));
                 warn_of_marks_outside_mask(self.settings, &snapshot);
             }
-            Err(error) => {
-                let complaint = format!("{error:#}; going on with the table before it");
-                if complaint != self.complaint {
-                    warn!("{complaint}");
-                    self.complaint = complaint;
-                }
+            Err(error) => self.complaint.about(&error),
+        }
+    }
+
+    /// The same for the table of the tier, which need not have been there before.
+    fn follow_tier(&mut self) {
+        let (Some(tier), Some(name)) = (self.tier, &self.settings.fragments.tier) else { return };
+        let folder = &self.settings.folder;
+        let (old, _) = tier.get();
+        if old.is_some_and(|old| !old.is_replaced(folder, name)) {
+            return;
+        }
+        match tier_table(folder, name) {
+            Ok(table) => {
+                tier.replace(Some(Arc::new(table)));
+                self.tier_complaint.clear();
             }
+            Err(error) if is_missing(&error) => {}
+            Err(error) => self.tier_complaint.about(&error),
+        }
+    }
+
+    fn tell_of_split(&mut self) {
+        if !self.told_of_split && self.shared.is_some_and(Shared::is_in_use) {
+            self.told_of_split = true;
+            warn!(
+                "fragments of one datagram come to different queues: from now on all queues share one table \
+                 of fragments, with a lock; let the rules spread packets by addresses (no fanout)"
+            );
         }
     }
 }

@@ -45,6 +45,7 @@ pub struct Layout {
 #[derive(Clone, Copy)]
 pub struct Shape {
     pub servers: u8,
+    pub routers: u8,
     /// Whether devices may pass large segments and unfinished checksums on, as real ones do.
     pub offload: bool,
     /// Whether a link between router and tester takes less than the others: a node in front of it,
@@ -74,7 +75,7 @@ pub struct Lookup {
 }
 
 impl Shape {
-    pub const STANDARD: Self = Self { servers: 4, offload: true, squeezed: false };
+    pub const STANDARD: Self = Self { servers: 4, routers: 1, offload: true, squeezed: false };
 
     /// The cluster that it wants.
     pub fn layout(self) -> Layout {
@@ -82,7 +83,11 @@ impl Shape {
         let (topology, testers) = if self.squeezed { ("evil-tester", 2) } else { ("xnet", 1) };
         Layout {
             topology: topology.to_owned(),
-            size: Size { nodes: Some(self.servers), routers: Some(1), testers: Some(testers) },
+            size: Size {
+                nodes: Some(self.servers),
+                routers: Some(self.routers),
+                testers: Some(testers),
+            },
             ..Layout::default()
         }
     }

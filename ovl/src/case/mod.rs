@@ -16,6 +16,7 @@ mod queues;
 mod reconfigure;
 mod table;
 mod targets;
+mod tier;
 mod traffic;
 mod verbs;
 
@@ -70,6 +71,7 @@ pub fn all() -> Vec<&'static Case> {
         icmp::CASES,
         drops::CASES,
         fragments::CASES,
+        tier::CASES,
         daemon::CASES,
         privilege::CASES,
         fast_plane::CASES,

@@ -202,7 +202,7 @@ fn only_whole_copies_are_held() {
     assert_eq!(router.decide(&longer, Time(0)), too_long);
     let cut = Packet::copied(&fits[..99], 100);
     let (table, policy) = (Memory::with_targets(1), Policy::default());
-    let walked = walk_with(cut, &table.table(), &policy, &mut router.fragments, Time(0));
+    let walked = walk_with(cut, &table.table(), &policy, None, &mut router.fragments, Time(0));
     assert_eq!(walked.decision, too_long);
 }
 
