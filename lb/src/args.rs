@@ -103,8 +103,13 @@ pub struct Args {
     #[arg(long, help_heading = RULES, conflicts_with_all = ["vip", "user"])]
     status: bool,
 
-    /// With --status: print one line of JSON
-    #[arg(long, requires = "status", help_heading = RULES)]
+    /// Tell whether lb can work with the options given, and whether anything on this machine would
+    /// spoil fragments; and end. Exit code 1 if something is not as it should be
+    #[arg(long, conflicts_with_all = ["down", "status"])]
+    check: bool,
+
+    /// With --status or --check: print one line of JSON
+    #[arg(long)]
     json: bool,
 
     #[command(flatten)]
@@ -148,7 +153,8 @@ While no `lb` serves the queue the kernel drops what is sent there, unless the r
 Environment:
   MARKWAY_SHM_DIR  folder of tables and counters [default: /dev/shm]
 
-Exit codes: 0 ended by SIGTERM or SIGINT, 1 could not start or failed, 2 wrong usage.
+Exit codes: 0 ended by SIGTERM or SIGINT, 1 could not start, failed, or --check found something,
+2 wrong usage.
 Needs the capability CAP_NET_ADMIN, a readable /proc and a writable folder of tables and counters; the
 root file system may be read-only. With --user it also needs CAP_SETUID and CAP_SETGID to start.";
 
@@ -219,6 +225,11 @@ pub enum Action {
         /// As JSON.
         json: bool,
     },
+    /// See whether all is well.
+    Check {
+        /// As JSON.
+        json: bool,
+    },
 }
 
 /// The rules to install.
@@ -248,6 +259,8 @@ impl TryFrom<Args> for Settings {
         let action = match args {
             Args { down: true, .. } => Action::Down,
             Args { status: true, json, .. } => Action::Status { json },
+            Args { check: true, json, .. } => Action::Check { json },
+            Args { json: true, .. } => return Err("--json goes with --status or --check"),
             _ => Action::Run,
         };
         let fragments = args.fragments.settings(args.copy_range)?;
@@ -461,6 +474,7 @@ mod tests {
         assert!(!rules.fast && !rules.wanted.queues.bypass && !rules.wanted.notrack);
         assert!(rules.wanted.count_targets);
         assert_eq!(settings("--status --json").unwrap().action, Action::Status { json: true });
+        assert_eq!(settings("--check --vip 1000::").unwrap().action, Action::Check { json: false });
         assert_eq!(settings("--down --instance a").unwrap().action, Action::Down);
     }
 
@@ -515,6 +529,7 @@ mod tests {
             ("--vip 10.0.0.1 --down", "cannot be used with"),
             ("--down --status", "cannot be used with"),
             ("--json", "--status"),
+            ("--check --status", "cannot be used with"),
         ] {
             let error = settings(line).unwrap_err();
             assert!(error.contains(complaint), "{line}: {error}");

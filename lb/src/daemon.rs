@@ -20,6 +20,7 @@ use lb_sys::{privilege, random, syscall_filter};
 use tracing::{debug, info, warn};
 
 use crate::args::Settings;
+use crate::check;
 use crate::current::{Current, CurrentTier};
 use crate::fragments::{self, FragSettings, Shared};
 use crate::installed::Installed;
@@ -47,6 +48,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     let stats =
         StatsWriter::create(&settings.folder, &settings.instance, &settings.table, &numbers)?;
     let tun = create_tun(settings)?;
+    check::warn_at_start(settings);
     let secret = draw_secret()?;
     let current = Current::new(Arc::new(table));
     let policy = Policy { no_targets_mark: settings.no_targets_mark };

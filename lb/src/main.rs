@@ -1,6 +1,7 @@
 //! `lb`: takes packets from netfilter queues and sends them on with the fwmark of their target.
 
 mod args;
+mod check;
 mod cidr;
 mod current;
 mod daemon;
@@ -43,6 +44,11 @@ fn main() -> ExitCode {
         Action::Run => daemon::run(&settings),
         Action::Down => status::down(&settings),
         Action::Status { json } => status::print(&settings, json),
+        Action::Check { json } => match check::run(&settings, json) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
     })
 }
 

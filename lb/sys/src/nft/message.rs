@@ -23,7 +23,7 @@ const ATTRIBUTE_LEN: usize = 4;
 const NESTED: u16 = 0x8000;
 
 /// IPv4 and IPv6 together.
-const NFPROTO_INET: u8 = 1;
+pub(super) const NFPROTO_INET: u8 = 1;
 
 /// Kinds of messages (`nf_tables_msg_types`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +72,20 @@ impl Messages {
         sequence: u32,
         attributes: impl FnOnce(&mut Attributes<'_>),
     ) {
+        self.push_of(NFPROTO_INET, kind, flags, sequence, attributes);
+    }
+
+    /// About tables of another family.
+    pub fn push_of(
+        &mut self,
+        family: u8,
+        kind: Kind,
+        flags: u16,
+        sequence: u32,
+        attributes: impl FnOnce(&mut Attributes<'_>),
+    ) {
         let kind = SUBSYSTEM_NFTABLES << 8 | kind as u16;
-        self.header(kind, flags | NLM_F_REQUEST, sequence, [NFPROTO_INET, 0], 0, attributes);
+        self.header(kind, flags | NLM_F_REQUEST, sequence, [family, 0], 0, attributes);
     }
 
     /// Adds flags to the message that begins at `start`.

@@ -4,9 +4,11 @@
 
 mod expression;
 mod message;
+mod survey;
 mod transaction;
 
 pub use expression::{Base, Comparison, Expression, Meta, Queues, Register};
+pub use survey::{Family, Spread, Step, Survey, SurveyedChain, SurveyedRule};
 pub use transaction::{Hook, PRIORITY, Rule, Transaction};
 
 use std::io;
@@ -15,8 +17,8 @@ use thiserror::Error;
 
 use crate::netlink::Socket;
 use message::{
-    Answer, Attributes, Kind, Messages, NLM_F_DUMP, attribute, attributes, long_number, number,
-    text,
+    Answer, Attributes, Kind, Messages, NFPROTO_INET, NLM_F_DUMP, attribute, attributes,
+    long_number, number, text,
 };
 
 /// Why the kernel did not do what it was asked for.
@@ -366,10 +368,22 @@ impl Nft {
         attributes: impl Fn(&mut Attributes<'_>),
         read: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Vec<T>, NftError> {
+        self.get_of(NFPROTO_INET, operation, kind, flags, attributes, read)
+    }
+
+    fn get_of<T>(
+        &mut self,
+        family: u8,
+        operation: &'static str,
+        kind: Kind,
+        flags: u16,
+        attributes: impl Fn(&mut Attributes<'_>),
+        read: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, NftError> {
         const SEQUENCE: u32 = 1;
         for _ in 0..ATTEMPTS {
             let mut messages = Messages::default();
-            messages.push(kind, flags, SEQUENCE, &attributes);
+            messages.push_of(family, kind, flags, SEQUENCE, &attributes);
             self.request(operation, &messages)?;
             let (mut found, mut mixed, mut errno) = (Vec::new(), false, None);
             self.each_answer(operation, |_, answer| match answer {
