@@ -75,7 +75,7 @@ pub const CASES: &[Case] = &[
 
 /// The kernel spreads over them by addresses, so that the fragments of a datagram stay together.
 const QUEUES: &str = "4:7";
-const TUN: &str = "frag0";
+pub(super) const TUN: &str = "frag0";
 const PING_SOURCES: u16 = 10;
 const FLOWS: u16 = 40;
 pub(super) const PARTS: u16 = 5;

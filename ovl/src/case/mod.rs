@@ -2,12 +2,14 @@
 
 mod connectivity;
 mod daemon;
+mod datagrams;
 mod drops;
 mod fast_plane;
 mod fragments;
 mod icmp;
 mod kernel_hash;
 mod keys;
+mod lb_check;
 mod mark;
 mod overload;
 mod pmtu;
@@ -71,8 +73,10 @@ pub fn all() -> Vec<&'static Case> {
         icmp::CASES,
         drops::CASES,
         fragments::CASES,
+        datagrams::CASES,
         tier::CASES,
         daemon::CASES,
+        lb_check::CASES,
         privilege::CASES,
         fast_plane::CASES,
     ];

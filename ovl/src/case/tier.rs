@@ -1,18 +1,19 @@
 //! Routers as a tier: the fragments of a datagram come to two of them and meet one server.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::datagrams::wait_for_datagrams;
 use super::fragments::{
-    PARTS, SHAPE, expected_datagrams, flows, fragment, numbered, reassembled_datagrams,
+    PARTS, SHAPE, TUN, expected_datagrams, flows, fragment, numbered, reassembled_datagrams,
 };
 use super::{Case, PLAIN, check};
 use crate::address::{EXTERNAL_NET, FAMILIES, Family, NodeId};
+use crate::flow::Flow;
 use crate::lab::{Lab, PATIENCE, QUEUE, Shape};
 use crate::node::Node;
 use crate::process::Process;
+use crate::sender::to_hex;
 use crate::wait;
 
 const TIER: Shape = Shape { routers: 2, ..SHAPE };
@@ -61,7 +62,6 @@ pub const CASES: &[Case] = &[
 
 const ROUTERS: [NodeId; 2] = [NodeId::ROUTER, NodeId::ROUTER_2];
 const TABLE: &str = "routers";
-const TUN: &str = "frag0";
 
 /// The `lb` of the second router; that of the first is the lab's.
 struct Tier {
@@ -160,24 +160,6 @@ fn sum(lab: &Lab, counter: &str) -> Result<u64> {
     ROUTERS.iter().map(|id| counted(lab, *id, counter)).sum()
 }
 
-/// Waits until servers have put so many datagrams more together than `before`, and no other ones.
-fn wait_for_datagrams(lab: &Lab, before: &BTreeMap<u32, u64>) -> Result<()> {
-    let mut expected = expected_datagrams(lab)?;
-    for (mark, count) in before {
-        *expected.entry(*mark).or_default() += count;
-    }
-    let all = expected.values().sum::<u64>();
-    let seen = wait::until("servers to reassemble the datagrams", PATIENCE, || {
-        let seen = reassembled_datagrams(lab)?;
-        Ok((seen.values().sum::<u64>() >= all).then_some(seen))
-    })?;
-    check(
-        seen == expected,
-        format!("datagrams by server as the lookup says: {expected:?}"),
-        format!("{seen:?}"),
-    )
-}
-
 /// The first, third and fifth fragment of each datagram come to one router, the others to the other one:
 /// once in order, once those first that lack the first.
 fn fragments_meet_their_server(lab: &mut Lab) -> Result<()> {
@@ -200,7 +182,7 @@ fn fragments_meet_their_server(lab: &mut Lab) -> Result<()> {
         for (router, parts) in rounds {
             send_parts(lab, router, first, parts)?;
         }
-        wait_for_datagrams(lab, &before)?;
+        wait_for_datagrams(lab, &before, expected_datagrams(lab)?)?;
     }
     let now = numbers(lab)?;
     let [relayed, relayed_back, held, received] = std::array::from_fn(|i| now[i] - at_first[i]);
@@ -228,12 +210,29 @@ fn explain_agrees(lab: &Lab) -> Result<()> {
         Ok(handled == "here" && tier["slot_mark"] == id.number())
     };
     for (id, flow) in numbered(1).step_by(13) {
-        let packet = crate::sender::to_hex(&fragment(&flow, id, 1));
+        let packet = to_hex(&later_fragment(&flow, id));
         let handled = ROUTERS.map(|router| here(router, &packet));
         let [one, other] = handled;
         check(one? != other?, "one of the routers to handle it", format!("{flow:?}"))?;
     }
     Ok(())
+}
+
+/// Short, and with the lengths that the kernel fills in when it sends one.
+fn later_fragment(flow: &Flow, id: u16) -> Vec<u8> {
+    const LEN: u8 = 16;
+    let mut packet = fragment(flow, id, 1);
+    match flow.family() {
+        Family::V4 => {
+            packet.truncate(20 + usize::from(LEN));
+            packet[2..4].copy_from_slice(&[0, 20 + LEN]);
+        }
+        Family::V6 => {
+            packet.truncate(48 + usize::from(LEN));
+            packet[4..6].copy_from_slice(&[0, 8 + LEN]);
+        }
+    }
+    packet
 }
 
 fn routers_come_and_go(lab: &mut Lab) -> Result<()> {
@@ -243,7 +242,7 @@ fn routers_come_and_go(lab: &mut Lab) -> Result<()> {
         let before = reassembled_datagrams(lab)?;
         send_parts(lab, first, id, &[0, 2, 4])?;
         send_parts(lab, second, id, &[1, 3])?;
-        wait_for_datagrams(lab, &before)
+        wait_for_datagrams(lab, &before, expected_datagrams(lab)?)
     };
     in_turn(lab, 1)?;
 
@@ -298,7 +297,7 @@ fn the_table_comes_later(lab: &mut Lab, tier: &Tier) -> Result<()> {
     let count = flows().len() as u64;
     let before = reassembled_datagrams(lab)?;
     send_parts(lab, NodeId::ROUTER_2, 1, &[0, 1, 2, 3, 4])?;
-    wait_for_datagrams(lab, &before)?;
+    wait_for_datagrams(lab, &before, expected_datagrams(lab)?)?;
     let missing = counted(lab, NodeId::ROUTER_2, "tier_missing")?;
     check(
         missing == u64::from(PARTS) * count && sum(lab, "tier_relayed")? == 0,
