@@ -99,22 +99,26 @@ fn queues_share_what_they_know(lab: &mut Lab) -> Result<()> {
     lab.table(&["init"])?;
     lab.activate_all()?;
     // First fragments and whole packets to queue 4, later ones to queue 5.
-    let queue = |family, matching: &str, queue| -> Result<()> {
-        let family: crate::address::Family = family;
-        let (iptables, vip) = (family.iptables(), family.vip_prefix());
-        let rule = format!(
-            "{iptables} -t mangle -A PREROUTING -d {vip} {matching} -j NFQUEUE --queue-num {queue}"
-        );
-        lab.cluster.router()?.script(&rule).map(drop)
-    };
-    let [v4, v6] = FAMILIES;
-    queue(v4, "-f", 5)?;
-    queue(v6, "-m frag ! --fragid 0 -m frag ! --fragfirst", 5).or_else(|_| {
-        // Where there is no such match: by the bytes of the header.
-        queue(v6, "-m u32 --u32 6&0xFF=44&&40&0xFFF8=0x1:0xFFF8", 5)
-    })?;
+    let later = "table inet later {
+        chain mark {
+            type filter hook prerouting priority -460;
+            ip frag-off & 0x1fff != 0 meta mark set 0x10000
+            frag frag-off != 0 meta mark set 0x10000
+        }
+    }
+    ";
+    let router = lab.cluster.router()?;
+    router.entry().run_with_input(&["nft", "-f", "-"], later)?.success()?;
     for family in FAMILIES {
-        queue(family, "", 4)?;
+        let rule = format!(
+            "{} -t mangle -A PREROUTING -d {} -m mark",
+            family.iptables(),
+            family.vip_prefix()
+        );
+        router.script(&format!(
+            "{rule} --mark 0x10000 -j NFQUEUE --queue-num 5\n\
+             {rule} ! --mark 0x10000 -j NFQUEUE --queue-num 4"
+        ))?;
     }
     lab.start_lb(&["--queue", "4:5", "--tun", TUN])?;
     // What was under way when it was noticed may be lost.

@@ -44,7 +44,8 @@ impl FragConfig {
     /// Bytes that are allocated, to within a few.
     pub const fn memory(&self) -> usize {
         let (entries, held) = (self.entries as usize, self.held as usize);
-        entries * (size_of::<Entry>() + Index::BYTES + 2 * Links::BYTES)
+        entries * (size_of::<Entry>() + 2 * Links::BYTES)
+            + Index::memory(entries)
             + Copies::memory(held, self.held_bytes)
             + Sources::memory(held, entries)
     }
