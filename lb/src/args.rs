@@ -147,6 +147,9 @@ Examples:
   lb --vip 10.0.0.0/24 1000::/120 --fast
   lb --status; lb --down
 
+  Will it work here, and will fragments?
+  lb --check --vip 10.0.0.0/24 1000::/120 --fast --tun frag0
+
 While no `lb` serves the queue the kernel drops what is sent there, unless the rule says
 --queue-bypass: then such packets go on unmarked.
 

@@ -197,11 +197,11 @@ impl<'a> Worker<'a> {
 
 impl Datagrams for Worker<'_> {
     fn with<R>(&mut self, key: DatagramKey, act: impl FnOnce(&mut Fragments) -> R) -> R {
-        if let Some(shared) = self.common.shared {
-            if shared.witness.saw(key, self.queue) {
-                self.split += 1;
-                shared.in_use.store(true, Relaxed);
-            }
+        if let Some(shared) = self.common.shared
+            && shared.witness.saw(key, self.queue)
+        {
+            self.split += 1;
+            shared.in_use.store(true, Relaxed);
         }
         match self.shared_table() {
             Some(mut shared) => act(&mut shared),

@@ -34,23 +34,25 @@ pub fn findings(settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
     for name in &names {
         match devices.features(name) {
-            Ok(features) => findings.extend(JOINING.iter().filter_map(|(feature, effect)| {
-                features.contains(*feature).then(|| {
+            Ok(features) => {
+                let on = JOINING.iter().filter(|(feature, _)| features.contains(*feature));
+                findings.extend(on.map(|(feature, effect)| {
                     let what = format!("{name}: the offload {feature} {effect}");
                     let advice = format!("ethtool -K {name} {feature} off");
                     Finding::new("offloads", Level::Warning, what, advice)
-                })
-            })),
+                }));
+            }
             Err(error) => {
                 let what = format!("{name}: offloads could not be read: {error}");
                 findings.push(Finding::new("offloads", Level::Note, what, ""));
             }
         }
-        findings.extend(source_check(name, source_check_of("all"), source_check_of(name)));
         if let (Ok(mtu), Some(longest)) = (devices.mtu(name), longest_held) {
             findings.extend(too_long_to_hold(name, mtu, longest));
         }
     }
+    let checks: Vec<_> = names.iter().map(|name| (name.as_str(), source_check_of(name))).collect();
+    findings.extend(source_check(source_check_of("all"), &checks));
     for (check, what) in [
         ("offloads", "no device joins UDP packets"),
         ("source check", "no device is strict about senders"),
@@ -80,16 +82,28 @@ fn source_check_of(name: &str) -> u8 {
     fs::read_to_string(path).ok().and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }
 
-/// The larger of the two settings counts; 1 is strict.
-fn source_check(name: &str, all: u8, own: u8) -> Option<Finding> {
+/// Of two settings, that of all devices and a device's own, the larger counts; 1 is strict.
+fn source_check(all: u8, devices: &[(&str, u8)]) -> Option<Finding> {
     const STRICT: u8 = 1;
-    let whose = if all >= own { "all" } else { name };
-    (all.max(own) == STRICT).then(|| {
-        let what =
-            format!("{name}: rp_filter is strict: senders to which other ways lead are dropped");
-        let advice = format!("sysctl net.ipv4.conf.{whose}.rp_filter=0");
-        Finding::new("source check", Level::Warning, what, advice)
-    })
+    let strict: Vec<&(&str, u8)> =
+        devices.iter().filter(|(_, own)| all.max(*own) == STRICT).collect();
+    if strict.is_empty() {
+        return None;
+    }
+    let names: Vec<&str> = strict.iter().map(|(name, _)| *name).collect();
+    let own = strict.iter().filter(|(_, own)| *own == STRICT).map(|(name, _)| *name);
+    let settings: Vec<String> = (all == STRICT)
+        .then_some("all")
+        .into_iter()
+        .chain(own)
+        .map(|name| format!("net.ipv4.conf.{name}.rp_filter=0"))
+        .collect();
+    let what = format!(
+        "{}: rp_filter is strict: packets of senders to which other ways lead are dropped",
+        names.join(", ")
+    );
+    let advice = format!("sysctl {}", settings.join(" "));
+    Some(Finding::new("source check", Level::Warning, what, advice))
 }
 
 fn too_long_to_hold(name: &str, mtu: u32, longest: u32) -> Option<Finding> {
@@ -106,11 +120,21 @@ mod tests {
 
     #[test]
     fn the_larger_setting_counts() {
-        let advice = |all, own| source_check("eth1", all, own).map(|finding| finding.advice);
-        assert_eq!(advice(0, 0), None);
-        assert_eq!(advice(1, 0), Some("sysctl net.ipv4.conf.all.rp_filter=0".into()));
-        assert_eq!(advice(0, 1), Some("sysctl net.ipv4.conf.eth1.rp_filter=0".into()));
-        assert_eq!((advice(2, 1), advice(1, 2)), (None, None), "loose");
+        let advice = |all, devices: &[(&str, u8)]| {
+            source_check(all, devices).map(|finding| finding.advice).unwrap_or_default()
+        };
+        assert_eq!(advice(0, &[("a", 0)]), "");
+        assert_eq!(advice(1, &[("a", 0), ("b", 0)]), "sysctl net.ipv4.conf.all.rp_filter=0");
+        assert_eq!(advice(0, &[("a", 1), ("b", 0)]), "sysctl net.ipv4.conf.a.rp_filter=0");
+        assert_eq!(
+            advice(1, &[("a", 1)]),
+            "sysctl net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.a.rp_filter=0"
+        );
+        assert_eq!(
+            (advice(2, &[("a", 1)]), advice(1, &[("a", 2)])),
+            ("".into(), "".into()),
+            "loose"
+        );
     }
 
     #[test]

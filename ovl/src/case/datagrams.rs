@@ -100,7 +100,7 @@ fn queues_share_what_they_know(lab: &mut Lab) -> Result<()> {
     lab.activate_all()?;
     // First fragments and whole packets to queue 4, later ones to queue 5.
     let later = "table inet later {
-        chain mark {
+        chain late {
             type filter hook prerouting priority -460;
             ip frag-off & 0x1fff != 0 meta mark set 0x10000
             frag frag-off != 0 meta mark set 0x10000

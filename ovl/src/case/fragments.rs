@@ -153,8 +153,11 @@ fn reversed_fragments_are_held(lab: &mut Lab) -> Result<()> {
             && counted("marked") == Some(whole)
             && counted("held") == Some(early)
             && counted("held_injected") == Some(early)
-            && counted("datagrams_completed") == Some(flows().len() as u64),
-        format!("{early} fragments held and sent round, all datagrams completed"),
+            && counted("datagrams_completed") == Some(flows().len() as u64)
+            && counted("fragments_split") == Some(0),
+        format!(
+            "{early} fragments held and sent round, all datagrams completed, each in one queue"
+        ),
         &stats["sum"],
     )
 }
