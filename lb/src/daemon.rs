@@ -13,7 +13,7 @@ use lb_core::tier::Tier;
 use lb_core::walk::Policy;
 use lb_sys::capability::Capability;
 use lb_sys::nfqueue::{KernelQueues, Queue, QueueConfig};
-use lb_sys::shm::{Cause, Folder, FolderWatch, MappedTable, Name, ShmError, StatsWriter};
+use lb_sys::shm::{Cause, FolderWatch, MappedTable, Name, ShmError, StatsWriter};
 use lb_sys::tun::Tun;
 use lb_sys::wait::{EndSignals, set_timer_slack, wait};
 use lb_sys::{privilege, random, syscall_filter};
@@ -40,7 +40,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         .with_context(|| format!("watch {}", settings.folder.path().display()))?;
     let table = MappedTable::open(&settings.folder, &settings.table)?;
     let snapshot = table.snapshot().with_context(|| format!("read table {}", settings.table))?;
-    let tier = settings.fragments.tier.as_ref().map(|name| open_tier(&settings.folder, name));
+    let tier = settings.fragments.tier.as_ref().map(|name| open_tier(settings, name));
     let tier = tier.transpose()?;
     let numbers: Vec<u16> = settings.queues.clone().collect();
     let mut queues = open_queues(settings, &numbers)?;
@@ -275,8 +275,8 @@ fn warn_of_marks_outside_mask(settings: &Settings, snapshot: &Snapshot) {
 }
 
 /// The table of the tier; it may come later.
-fn open_tier(folder: &Folder, name: &Name) -> anyhow::Result<CurrentTier> {
-    let opened = match tier_table(folder, name) {
+fn open_tier(settings: &Settings, name: &Name) -> anyhow::Result<CurrentTier> {
+    let opened = match tier_table(settings, name) {
         Ok(table) => Some(Arc::new(table)),
         Err(error) if is_missing(&error) => {
             warn!("{error:#}; every fragment is handled here until it is there");
@@ -288,12 +288,13 @@ fn open_tier(folder: &Folder, name: &Name) -> anyhow::Result<CurrentTier> {
 }
 
 /// A table that is good for a tier.
-fn tier_table(folder: &Folder, name: &Name) -> anyhow::Result<MappedTable> {
-    let mapped = MappedTable::open(folder, name)?;
+fn tier_table(settings: &Settings, name: &Name) -> anyhow::Result<MappedTable> {
+    let mapped = MappedTable::open(&settings.folder, name)?;
     let snapshot = mapped.snapshot().with_context(|| format!("read table {name}"))?;
     let tier = Tier::new(mapped.table()?).with_context(|| format!("read table {name}"))?;
     let routers = snapshot.targets.iter().count();
     info!("tier: table {name} with {routers} routers, this one is {}", tier.own_mark());
+    warn_of_marks_outside_mask(settings, &snapshot);
     Ok(mapped)
 }
 
@@ -389,7 +390,7 @@ impl Watching<'_> {
         if old.is_some_and(|old| !old.is_replaced(folder, name)) {
             return;
         }
-        match tier_table(folder, name) {
+        match tier_table(self.settings, name) {
             Ok(table) => {
                 tier.replace(Some(Arc::new(table)));
                 self.tier_complaint.clear();
