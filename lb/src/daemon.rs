@@ -1,6 +1,5 @@
-//! Set-up, the workers, and what goes on beside them: signals, new tables, the kernel's counters.
+//! Set-up, the workers, and their end.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,28 +8,26 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use lb_core::frag::Secret;
 use lb_core::table::Snapshot;
-use lb_core::tier::Tier;
 use lb_core::walk::Policy;
 use lb_sys::capability::Capability;
 use lb_sys::nfqueue::{KernelQueues, Queue, QueueConfig};
-use lb_sys::shm::{Cause, FolderWatch, MappedTable, Name, ShmError, StatsWriter};
+use lb_sys::shm::{FolderWatch, MappedTable, StatsWriter};
 use lb_sys::tun::Tun;
-use lb_sys::wait::{EndSignals, set_timer_slack, wait};
+use lb_sys::wait::{EndSignals, set_timer_slack};
 use lb_sys::{privilege, random, syscall_filter};
 use tracing::{debug, info, warn};
 
 use crate::args::Settings;
 use crate::check;
-use crate::current::{Current, CurrentTier};
+use crate::current::Current;
 use crate::fragments::{self, FragSettings, Shared};
 use crate::installed::Installed;
 use crate::mirror::{Mirror, Mirrored, Wake};
 use crate::overload::Overload;
 use crate::summary;
+use crate::tier;
+use crate::watching::{Complaint, Watching};
 use crate::worker::{Losses, Worker};
-
-/// How often the kernel's counters are read and the table's file is looked at.
-const TICK: Duration = Duration::from_secs(1);
 
 /// Runs until a signal asks to end.
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
@@ -40,7 +37,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         .with_context(|| format!("watch {}", settings.folder.path().display()))?;
     let table = MappedTable::open(&settings.folder, &settings.table)?;
     let snapshot = table.snapshot().with_context(|| format!("read table {}", settings.table))?;
-    let tier = settings.fragments.tier.as_ref().map(|name| open_tier(settings, name));
+    let tier = settings.fragments.tier.as_ref().map(|name| tier::at_start(settings, name));
     let tier = tier.transpose()?;
     let numbers: Vec<u16> = settings.queues.clone().collect();
     let mut queues = open_queues(settings, &numbers)?;
@@ -249,7 +246,8 @@ fn draw_secret() -> anyhow::Result<Secret> {
     Ok(Secret([half()?, half()?]))
 }
 
-fn described(settings: &Settings, snapshot: &Snapshot) -> String {
+/// What is served, in a line.
+pub fn described(settings: &Settings, snapshot: &Snapshot) -> String {
     let queues = match (settings.queues.start(), settings.queues.end()) {
         (first, last) if first == last => format!("queue {first}"),
         (first, last) => format!("queues {first} to {last}"),
@@ -264,149 +262,13 @@ fn described(settings: &Settings, snapshot: &Snapshot) -> String {
     )
 }
 
-fn warn_of_marks_outside_mask(settings: &Settings, snapshot: &Snapshot) {
+/// Tells marks of which the mask leaves only a part.
+pub fn warn_of_marks_outside_mask(settings: &Settings, snapshot: &Snapshot) {
     for (_, target) in snapshot.targets.iter() {
         let mark = target.mark.get();
         if mark & !settings.mark_mask != 0 {
             let (mask, set) = (settings.mark_mask, mark & settings.mark_mask);
             warn!("mark {mark:#x} has bits outside the mask {mask:#x}: packets get {set:#x}");
-        }
-    }
-}
-
-/// The table of the tier; it may come later.
-fn open_tier(settings: &Settings, name: &Name) -> anyhow::Result<CurrentTier> {
-    let opened = match tier_table(settings, name) {
-        Ok(table) => Some(Arc::new(table)),
-        Err(error) if is_missing(&error) => {
-            warn!("{error:#}; every fragment is handled here until it is there");
-            None
-        }
-        Err(error) => return Err(error),
-    };
-    Ok(CurrentTier::new(opened))
-}
-
-/// A table that is good for a tier.
-fn tier_table(settings: &Settings, name: &Name) -> anyhow::Result<MappedTable> {
-    let mapped = MappedTable::open(&settings.folder, name)?;
-    let snapshot = mapped.snapshot().with_context(|| format!("read table {name}"))?;
-    let tier = Tier::new(mapped.table()?).with_context(|| format!("read table {name}"))?;
-    let routers = snapshot.targets.iter().count();
-    info!("tier: table {name} with {routers} routers, this one is {}", tier.own_mark());
-    warn_of_marks_outside_mask(settings, &snapshot);
-    Ok(mapped)
-}
-
-fn is_missing(error: &anyhow::Error) -> bool {
-    let cause = error.downcast_ref().map(|ShmError { cause, .. }| cause);
-    matches!(cause, Some(Cause::MissingTable(_)))
-}
-
-/// The last one about a table, so that it is not repeated.
-#[derive(Debug, Default)]
-struct Complaint(String);
-
-impl Complaint {
-    fn about(&mut self, error: &anyhow::Error) {
-        let complaint = format!("{error:#}; going on with the table before it");
-        if complaint != self.0 {
-            warn!("{complaint}");
-            self.0 = complaint;
-        }
-    }
-
-    fn clear(&mut self) {
-        self.0.clear();
-    }
-}
-
-/// What the main thread does while the workers work.
-struct Watching<'a> {
-    settings: &'a Settings,
-    signals: EndSignals,
-    watch: FolderWatch,
-    current: &'a Current,
-    tier: Option<&'a CurrentTier>,
-    wake: &'a Wake,
-    overload: Overload<'a>,
-    shared: Option<&'a Shared>,
-    complaint: Complaint,
-    tier_complaint: Complaint,
-    told_of_split: bool,
-}
-
-impl Watching<'_> {
-    /// Returns when a signal or a worker asks to end.
-    fn run(&mut self, stop: &AtomicBool) -> anyhow::Result<()> {
-        let mut looked = Instant::now();
-        while !stop.load(Relaxed) {
-            let fds = [self.signals.as_fd(), self.watch.as_fd()];
-            let [signalled, _] = wait(fds, TICK).context("wait for signals")?;
-            if signalled {
-                info!("asked to end");
-                return Ok(());
-            }
-            let changed = self.watch.drain();
-            self.follow_table();
-            self.follow_tier();
-            if changed {
-                self.wake.call();
-            }
-            if looked.elapsed() >= TICK {
-                self.overload.look();
-                self.tell_of_split();
-                looked = Instant::now();
-            }
-        }
-        Ok(())
-    }
-
-    /// Moves over to a table that was made anew. One that cannot be used is passed over: the old one
-    /// stays in force.
-    fn follow_table(&mut self) {
-        let Settings { folder, table: name, .. } = self.settings;
-        let (old, _) = self.current.get();
-        if !old.is_replaced(folder, name) {
-            return;
-        }
-        let opened = MappedTable::open(folder, name).map_err(anyhow::Error::from);
-        match opened.and_then(|table| Ok((table.snapshot()?, table))) {
-            Ok((snapshot, table)) => {
-                self.current.replace(Arc::new(table));
-                self.complaint.clear();
-                info!("moved over: {}", described(self.settings, &snapshot));
-                warn_of_marks_outside_mask(self.settings, &snapshot);
-            }
-            Err(error) => self.complaint.about(&error),
-        }
-    }
-
-    /// The same for the table of the tier, which need not have been there before.
-    fn follow_tier(&mut self) {
-        let (Some(tier), Some(name)) = (self.tier, &self.settings.fragments.tier) else { return };
-        let folder = &self.settings.folder;
-        let (old, _) = tier.get();
-        if old.is_some_and(|old| !old.is_replaced(folder, name)) {
-            return;
-        }
-        match tier_table(self.settings, name) {
-            Ok(table) => {
-                tier.replace(Some(Arc::new(table)));
-                self.tier_complaint.clear();
-            }
-            Err(error) if is_missing(&error) => {}
-            Err(error) => self.tier_complaint.about(&error),
-        }
-    }
-
-    fn tell_of_split(&mut self) {
-        if !self.told_of_split && self.shared.is_some_and(Shared::is_in_use) {
-            self.told_of_split = true;
-            warn!(
-                "fragments of one datagram come to different queues: from now on all queues share one table \
-                 of fragments, with a lock; let the rules spread packets by addresses (no fanout)"
-            );
         }
     }
 }

@@ -13,6 +13,8 @@ mod overload;
 mod rules;
 mod status;
 mod summary;
+mod tier;
+mod watching;
 mod worker;
 
 use std::io::{self, IsTerminal};
