@@ -21,17 +21,43 @@ const JOINING: [(&str, &str); 3] = [
 ];
 
 pub fn findings(settings: &Settings) -> Vec<Finding> {
-    let devices =
-        match Devices::open().and_then(|devices| Ok((names(settings, &devices)?, devices))) {
-            Ok(devices) => devices,
-            Err(error) => {
-                let what = format!("devices could not be looked at: {error}");
-                return vec![Finding::new("devices", Level::Note, what, "")];
+    match Devices::open().and_then(|devices| Ok((device::list()?, devices))) {
+        Ok((all, devices)) => looked_at(settings, &all, &devices),
+        Err(error) => {
+            let what = format!("devices could not be looked at: {error}");
+            vec![Finding::new("devices", Level::Note, what, "")]
+        }
+    }
+}
+
+fn looked_at(settings: &Settings, all: &[String], devices: &Devices) -> Vec<Finding> {
+    let tun = settings.fragments.tun.as_ref().map(ToString::to_string);
+    let wanted: Vec<&String> = settings
+        .rules
+        .iter()
+        .flat_map(|rules| &rules.wanted.devices)
+        .filter(|name| Some(*name) != tun.as_ref())
+        .collect();
+    // Those by which packets may come in.
+    let names: Vec<&str> = all
+        .iter()
+        .filter(|name| match wanted[..] {
+            [] => {
+                *name != "lo" && Some(*name) != tun.as_ref() && devices.is_up(name).unwrap_or(false)
             }
-        };
-    let (names, devices) = devices;
-    let longest_held = settings.fragments.tun.as_ref().map(|_| settings.fragments.copy_range);
-    let mut findings = Vec::new();
+            _ => wanted.contains(name),
+        })
+        .map(String::as_str)
+        .collect();
+    let longest_held = tun.as_ref().map(|_| settings.fragments.copy_range);
+    let mut findings: Vec<Finding> = wanted
+        .iter()
+        .filter(|name| !all.contains(name))
+        .map(|name| {
+            let advice = "no packet is balanced that comes in otherwise, until there is";
+            Finding::new("devices", Level::Warning, format!("there is no device {name}"), advice)
+        })
+        .collect();
     for name in &names {
         match devices.features(name) {
             Ok(features) => {
@@ -51,7 +77,7 @@ pub fn findings(settings: &Settings) -> Vec<Finding> {
             findings.extend(too_long_to_hold(name, mtu, longest));
         }
     }
-    let checks: Vec<_> = names.iter().map(|name| (name.as_str(), source_check_of(name))).collect();
+    let checks: Vec<_> = names.iter().map(|name| (*name, source_check_of(name))).collect();
     findings.extend(source_check(source_check_of("all"), &checks));
     for (check, what) in [
         ("offloads", "no device joins UDP packets"),
@@ -62,19 +88,6 @@ pub fn findings(settings: &Settings) -> Vec<Finding> {
         }
     }
     findings
-}
-
-/// The devices by which packets may come in, if they are there.
-fn names(settings: &Settings, devices: &Devices) -> std::io::Result<Vec<String>> {
-    let tun = settings.fragments.tun.as_ref().map(ToString::to_string);
-    let wanted = settings.rules.as_ref().map(|rules| rules.wanted.devices.as_slice());
-    let wanted = wanted.filter(|devices| !devices.is_empty());
-    let is_wanted = |name: &String| match wanted {
-        Some(wanted) => wanted.contains(name),
-        None => name != "lo" && devices.is_up(name).unwrap_or(false),
-    };
-    let all = device::list()?.into_iter();
-    Ok(all.filter(|name| Some(name) != tun.as_ref() && is_wanted(name)).collect())
 }
 
 fn source_check_of(name: &str) -> u8 {

@@ -90,7 +90,7 @@ struct Trouble {
 
 const PLAIN_QUEUE: &[&str] = &["--queue", QUEUE];
 
-const TROUBLES: [Trouble; 11] = [
+const TROUBLES: [Trouble; 12] = [
     Trouble {
         name: "reassembly",
         options: PLAIN_QUEUE,
@@ -147,6 +147,14 @@ const TROUBLES: [Trouble; 11] = [
         right: "ip link set eth2 mtu 1500",
         told: "fragments of up to 3000 bytes",
         advice: "--copy-range 3000",
+    },
+    Trouble {
+        name: "devices",
+        options: &["--vip", "10.0.0.0", "--device", "vx0"],
+        wrong: "! ip link show vx0",
+        right: "ip link add vx0 type veth peer name vx1",
+        told: "there is no device vx0",
+        advice: "until there is",
     },
     Trouble {
         name: "tun",
