@@ -87,7 +87,7 @@ fn nanos_per_packet(kind: &Kind, table: &Table<'_>, fragments: &mut Fragments) -
     for _ in 0..PASSES {
         for bytes in &kind.packets {
             let packet = Packet::whole(black_box(bytes));
-            black_box(walk_with(packet, table, &policy, fragments, Time(0)));
+            black_box(walk_with(packet, table, &policy, None, fragments, Time(0)));
         }
     }
     let packets = f64::from(PASSES) * kind.packets.len() as f64;

@@ -109,8 +109,13 @@ pub struct Args {
     #[arg(long, help_heading = RULES, conflicts_with_all = ["vip", "user"])]
     status: bool,
 
-    /// With --status: print one line of JSON
-    #[arg(long, requires = "status", help_heading = RULES)]
+    /// Tell whether lb can work with the options given, and whether anything on this machine would
+    /// spoil fragments; and end. Exit code 1 if something is not as it should be
+    #[arg(long, conflicts_with_all = ["down", "status"])]
+    check: bool,
+
+    /// With --status or --check: print one line of JSON
+    #[arg(long)]
     json: bool,
 
     #[command(flatten)]
@@ -148,13 +153,17 @@ Examples:
   lb --vip 10.0.0.0/24 1000::/120 --fast
   lb --status; lb --down
 
+  Will it work here, and will fragments?
+  lb --check --vip 10.0.0.0/24 1000::/120 --fast --tun frag0
+
 While no `lb` serves the queue the kernel drops what is sent there, unless the rule says
 --queue-bypass: then such packets go on unmarked.
 
 Environment:
   MARKWAY_SHM_DIR  folder of tables and counters [default: /dev/shm]
 
-Exit codes: 0 ended by SIGTERM or SIGINT, 1 could not start or failed, 2 wrong usage.
+Exit codes: 0 ended by SIGTERM or SIGINT, 1 could not start, failed, or --check found something,
+2 wrong usage.
 Needs the capability CAP_NET_ADMIN, a readable /proc and a writable folder of tables and counters; the
 root file system may be read-only. With --user it also needs CAP_SETUID and CAP_SETGID to start.";
 
@@ -225,6 +234,11 @@ pub enum Action {
         /// As JSON.
         json: bool,
     },
+    /// See whether all is well.
+    Check {
+        /// As JSON.
+        json: bool,
+    },
 }
 
 /// The rules to install.
@@ -256,6 +270,8 @@ impl TryFrom<Args> for Settings {
         let action = match args {
             Args { down: true, .. } => Action::Down,
             Args { status: true, json, .. } => Action::Status { json },
+            Args { check: true, json, .. } => Action::Check { json },
+            Args { json: true, .. } => return Err("--json goes with --status or --check"),
             _ => Action::Run,
         };
         let fragments = args.fragments.settings(args.copy_range)?;
@@ -434,8 +450,8 @@ mod tests {
         assert_eq!(settings.queues, 2..=2);
         assert_eq!((settings.queue_length, settings.receive_buffer), (1024, 8 << 20));
         assert_eq!(settings.mark_mask, u32::MAX);
-        let FragSettings { tun, table, copy_range } = settings.fragments;
-        assert_eq!((tun, copy_range), (None, 512));
+        let FragSettings { tun, table, copy_range, tier } = settings.fragments;
+        assert_eq!((tun, copy_range, tier), (None, 512, None));
         let expected = FragConfig { held: 0, held_per_source: 0, ..FragConfig::default() };
         assert_eq!(FragConfig { held_bytes: 1500, ..table }, expected);
         assert_eq!(settings.gather, Duration::from_micros(100));
@@ -481,6 +497,7 @@ mod tests {
         assert!(!rules.fast && !rules.wanted.queues.bypass && !rules.wanted.notrack);
         assert!(rules.wanted.count_targets);
         assert_eq!(settings("--status --json").unwrap().action, Action::Status { json: true });
+        assert_eq!(settings("--check --vip 1000::").unwrap().action, Action::Check { json: false });
         assert_eq!(settings("--down --instance a").unwrap().action, Action::Down);
     }
 
@@ -489,10 +506,14 @@ mod tests {
         let fragments = settings("--tun frag0").unwrap().fragments;
         assert_eq!((fragments.table, fragments.copy_range), (FragConfig::default(), 1500));
         let line = "--tun frag0 --copy-range 9000 --frag-entries 7 --frag-held 100 --frag-ttl 50";
-        let FragSettings { tun, table, copy_range } = settings(line).unwrap().fragments;
+        let FragSettings { tun, table, copy_range, tier: _ } = settings(line).unwrap().fragments;
         assert_eq!((tun.unwrap().to_string(), copy_range), ("frag0".into(), 9000));
         assert_eq!((table.entries, table.held, table.held_bytes), (7, 100, 9000));
         assert_eq!(table.ttl, Duration::from_millis(50));
+        for line in ["--tier-shm routers", "--lbshm routers"] {
+            let tier = settings(line).unwrap().fragments.tier;
+            assert_eq!(tier.map(|name| name.to_string()), Some("routers".into()));
+        }
     }
 
     #[test]
@@ -537,6 +558,7 @@ mod tests {
             ("--vip 10.0.0.1 --down", "cannot be used with"),
             ("--down --status", "cannot be used with"),
             ("--json", "--status"),
+            ("--check --status", "cannot be used with"),
         ] {
             let error = settings(line).unwrap_err();
             assert!(error.contains(complaint), "{line}: {error}");

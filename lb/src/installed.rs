@@ -88,7 +88,7 @@ impl Installed {
     /// Opens nftables; nothing is changed.
     pub fn open(instance: &Name) -> Result<Self, InstallError> {
         let in_force = FAMILIES.map(|family| InForce {
-            id: TableId { family, name: format!("markway-{instance}") },
+            id: TableId { family, name: table_name(instance) },
             rules: None,
             counted: BTreeSet::new(),
             gone: BTreeSet::new(),
@@ -385,6 +385,11 @@ impl Content {
         static NONE: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
         self.hops.get(map.name.as_str()).unwrap_or(&NONE)
     }
+}
+
+/// The name of an instance's tables.
+pub fn table_name(instance: &Name) -> String {
+    format!("markway-{instance}")
 }
 
 fn wanted_of<'a>(tables: &'a [Table], table: &InForce) -> Option<&'a Table> {

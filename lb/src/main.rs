@@ -1,6 +1,7 @@
 //! `lb`: takes packets from netfilter queues and sends them on with the fwmark of their target.
 
 mod args;
+mod check;
 mod cidr;
 mod current;
 mod daemon;
@@ -13,6 +14,8 @@ mod overload;
 mod rules;
 mod status;
 mod summary;
+mod tier;
+mod watching;
 mod worker;
 
 use std::io::{self, IsTerminal};
@@ -44,6 +47,11 @@ fn main() -> ExitCode {
         Action::Run => daemon::run(&settings),
         Action::Down => status::down(&settings),
         Action::Status { json } => status::print(&settings, json),
+        Action::Check { json } => match check::run(&settings, json) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
     })
 }
 

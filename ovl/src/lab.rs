@@ -46,13 +46,14 @@ pub struct Layout {
 #[derive(Clone, Copy)]
 pub struct Shape {
     pub servers: u8,
+    pub routers: u8,
     /// Whether devices may pass large segments and unfinished checksums on, as real ones do.
     pub offload: bool,
     /// Whether a link between router and tester takes less than the others: a node in front of it,
     /// beyond the router, tells senders so.
     pub squeezed: bool,
-    /// More than one are a tier, with a node before it that spreads packets over it.
-    pub routers: u8,
+    /// Whether a node before the routers spreads packets over them.
+    pub spread: bool,
 }
 
 /// The MTU of the narrow link; 1,280 is the least that IPv6 allows.
@@ -77,12 +78,13 @@ pub struct Lookup {
 }
 
 impl Shape {
-    pub const STANDARD: Self = Self { servers: 4, offload: true, squeezed: false, routers: 1 };
+    pub const STANDARD: Self =
+        Self { servers: 4, offload: true, squeezed: false, routers: 1, spread: false };
 
     /// The cluster that it wants.
     pub fn layout(self) -> Layout {
         // In evil-tester another tester stands between the router and the first one.
-        let has_between = self.squeezed || self.routers > 1;
+        let has_between = self.squeezed || self.spread;
         let (topology, testers) = if has_between { ("evil-tester", 2) } else { ("xnet", 1) };
         Layout {
             topology: topology.to_owned(),

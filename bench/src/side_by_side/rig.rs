@@ -233,6 +233,20 @@ impl Rig {
         Consumer::start(command, lab, 1, self.consumer_cpu(), &self.signals).map(Some)
     }
 
+    /// The same with a device by which fragments that come early are sent round. The peer brings its own.
+    pub fn start_with_fragments(
+        &self,
+        alternative: Alternative,
+    ) -> anyhow::Result<Option<Consumer>> {
+        if alternative != Alternative::Lb {
+            return self.start(alternative, SLOTS);
+        }
+        self.make_table(SLOTS, TARGETS, &MARKS)?;
+        let command = self.lb_with(&["--queue", "0", "--tun", "frag0"]);
+        let lab = self.lab(alternative);
+        Consumer::start(command, lab, 1, self.consumer_cpu(), &self.signals).map(Some)
+    }
+
     /// Starts `lb` on queues of this lab, wherever the scheduler puts it.
     pub fn start_lb_unpinned(&self, lab: &Lab, queues: usize) -> anyhow::Result<Consumer> {
         self.make_table(SLOTS, TARGETS, &MARKS)?;

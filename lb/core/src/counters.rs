@@ -80,9 +80,15 @@ pub enum Counter {
     HeldExpired,
     /// Copies dropped to make room.
     HeldEvicted,
+    /// Fragments, among the marked, that went to another router of the tier.
+    TierRelayed,
+    /// Fragments handled here because the table of the tier was missing.
+    TierMissing,
+    /// Fragments that came to another queue than the one before of their datagram.
+    FragmentsSplit,
 }
 
-const OTHERS: [(Counter, &str); 32] = [
+const OTHERS: [(Counter, &str); 35] = [
     (Counter::Received, "received"),
     (Counter::Marked, "marked"),
     (Counter::Held, "held"),
@@ -115,6 +121,9 @@ const OTHERS: [(Counter, &str); 32] = [
     (Counter::HeldRefused, "held_refused"),
     (Counter::HeldExpired, "held_expired"),
     (Counter::HeldEvicted, "held_evicted"),
+    (Counter::TierRelayed, "tier_relayed"),
+    (Counter::TierMissing, "tier_missing"),
+    (Counter::FragmentsSplit, "fragments_split"),
 ];
 const CLASSES: [(Class, &str); 10] = [
     (Class::Tcp, "tcp"),
@@ -174,14 +183,16 @@ impl Counts {
     pub fn record(&mut self, walked: Walked) {
         self.add(Counter::Received, 1);
         self.add(Counter::Class(walked.class), 1);
-        self.add(
-            match walked.decision {
-                Decision::Mark(_) => Counter::Marked,
-                Decision::Hold => Counter::Held,
-                Decision::Drop(reason) => Counter::Dropped(reason),
-            },
-            1,
-        );
+        let became = match walked.decision {
+            Decision::Mark(_) => Counter::Marked,
+            Decision::Relay(_) => {
+                self.add(Counter::TierRelayed, 1);
+                Counter::Marked
+            }
+            Decision::Hold => Counter::Held,
+            Decision::Drop(reason) => Counter::Dropped(reason),
+        };
+        self.add(became, 1);
     }
 
     /// Adds to a counter.
@@ -283,6 +294,9 @@ impl Counter {
             Counter::HeldRefused => 29,
             Counter::HeldExpired => 30,
             Counter::HeldEvicted => 31,
+            Counter::TierRelayed => 32,
+            Counter::TierMissing => 33,
+            Counter::FragmentsSplit => 34,
             Counter::Class(class) => OTHERS.len() + class as usize,
             Counter::Dropped(reason) => OTHERS.len() + CLASSES.len() + reason as usize,
         }
@@ -404,15 +418,17 @@ mod tests {
             (Class::Tcp, Decision::Mark(mark)),
             (Class::Udp, Decision::Drop(Reason::NoTarget)),
             (Class::Fragment, Decision::Hold),
+            (Class::Fragment, Decision::Relay(mark)),
             (Class::Unreadable, Decision::Drop(Reason::Truncated)),
         ] {
             counts.record(Walked { class, decision });
         }
-        assert_eq!(counts.get(Counter::Received), 4);
+        assert_eq!(counts.get(Counter::Received), 5);
+        assert_eq!((counts.get(Counter::Marked), counts.get(Counter::TierRelayed)), (2, 1));
         let ended = counts.get(Counter::Marked) + counts.get(Counter::Held) + counts.dropped_sum();
-        assert_eq!(ended, 4);
-        assert_eq!(counts.classes().map(|(_, number)| number).sum::<u64>(), 4);
-        assert_eq!(Counts::sum([&counts, &counts]).get(Counter::Received), 8);
+        assert_eq!(ended, 5);
+        assert_eq!(counts.classes().map(|(_, number)| number).sum::<u64>(), 5);
+        assert_eq!(Counts::sum([&counts, &counts]).get(Counter::Received), 10);
     }
 
     /// `shm-tool stats` panicked over such a file when it was built with overflow checks.

@@ -23,5 +23,6 @@ pub mod key;
 pub mod maglev;
 pub mod table;
 pub mod target;
+pub mod tier;
 pub mod walk;
 pub mod wire;

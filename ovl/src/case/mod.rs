@@ -3,12 +3,14 @@
 mod breaks;
 mod connectivity;
 mod daemon;
+mod datagrams;
 mod drops;
 mod fast_plane;
 mod fragments;
 mod icmp;
 mod kernel_hash;
 mod keys;
+mod lb_check;
 mod mark;
 mod overload;
 mod pmtu;
@@ -17,6 +19,7 @@ mod queues;
 mod reconfigure;
 mod table;
 mod targets;
+mod tier;
 mod traffic;
 mod verbs;
 
@@ -71,7 +74,10 @@ pub fn all() -> Vec<&'static Case> {
         icmp::CASES,
         drops::CASES,
         fragments::CASES,
+        datagrams::CASES,
+        tier::CASES,
         daemon::CASES,
+        lb_check::CASES,
         privilege::CASES,
         fast_plane::CASES,
         breaks::CASES,

@@ -149,6 +149,7 @@ fn json_has_every_counter() {
         "datagrams": 0, "datagrams_peak": 0, "datagrams_completed": 0, "datagrams_expired": 0,
         "datagrams_evicted": 0, "held_now": 0, "held_peak": 0, "held_injected": 0,
         "held_unsent": 0, "held_refused": 0, "held_expired": 0, "held_evicted": 0,
+        "tier_relayed": 0, "tier_missing": 0, "fragments_split": 0,
     });
     let mut first = nothing.clone();
     first["received"] = json!(1000);

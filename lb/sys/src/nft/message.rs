@@ -27,8 +27,24 @@ const NFGENMSG_LEN: usize = 4;
 pub enum TableFamily {
     /// Those of IPv4 and IPv6.
     Inet = 1,
+    /// Those of IPv4.
+    Ip = 2,
     /// All that come in by devices, before anything else looks at them.
     Netdev = 5,
+    /// Those of IPv6.
+    Ip6 = 10,
+}
+
+impl TableFamily {
+    /// The word that nft has for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            TableFamily::Inet => "inet",
+            TableFamily::Ip => "ip",
+            TableFamily::Netdev => "netdev",
+            TableFamily::Ip6 => "ip6",
+        }
+    }
 }
 
 /// Kinds of messages (`nf_tables_msg_types`).

@@ -5,11 +5,13 @@
 mod expression;
 mod found;
 mod message;
+mod survey;
 mod transaction;
 
 pub use expression::{Base, Comparison, Expression, Meta, Queues, Register};
 pub use found::{ChainInfo, CounterInfo, Entry, MapInfo, MarkCount, RuleInfo, TableInfo};
 pub use message::TableFamily;
+pub use survey::{Spread, Step, Survey, SurveyedChain, SurveyedRule};
 pub use transaction::{Hook, MapValue, PRIORITY, Rule, TableId, Transaction};
 
 use std::io;

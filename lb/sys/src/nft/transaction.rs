@@ -18,11 +18,7 @@ pub struct TableId {
 
 impl fmt::Display for TableId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let family = match self.family {
-            TableFamily::Inet => "inet",
-            TableFamily::Netdev => "netdev",
-        };
-        write!(f, "{family} {}", self.name)
+        write!(f, "{} {}", self.family.name(), self.name)
     }
 }
 

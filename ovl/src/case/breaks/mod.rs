@@ -27,7 +27,7 @@ enum Plane {
 /// What is measured in milliseconds wants a machine without other tests.
 const ALONE: Case = Case { alone: true, ..PLAIN };
 
-const TIER: Shape = Shape { routers: 2, ..Shape::STANDARD };
+const TIER: Shape = Shape { routers: 2, spread: true, ..Shape::STANDARD };
 
 pub const CASES: &[Case] = &[
     Case {

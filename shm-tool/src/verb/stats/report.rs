@@ -209,7 +209,10 @@ fn lines(counts: &Counts) -> Vec<Line> {
         if_any("receive errors", Counter::ReceiveErrors),
         if_any("send errors", Counter::SendErrors),
         if_any("verdicts refused", Counter::VerdictsRefused),
-        Line::title_if_any("", counts.get(Counter::DatagramsPeak)),
+        Line::title_if_any(
+            "",
+            FRAGMENTS.iter().map(|(_, counter)| counts.get(*counter)).max().unwrap_or(0),
+        ),
     ]);
     lines.extend(FRAGMENTS.map(|(label, counter)| if_any(label, counter)));
     let ruled = counts.get(Counter::FastPackets).saturating_add(counts.get(Counter::QueuedPackets));
@@ -229,7 +232,7 @@ fn lines(counts: &Counts) -> Vec<Line> {
 }
 
 /// What is counted about fragments.
-const FRAGMENTS: [(&str, Counter); 12] = [
+const FRAGMENTS: [(&str, Counter); 15] = [
     ("datagrams", Counter::Datagrams),
     ("datagrams peak", Counter::DatagramsPeak),
     ("datagrams completed", Counter::DatagramsCompleted),
@@ -242,6 +245,9 @@ const FRAGMENTS: [(&str, Counter); 12] = [
     ("held refused", Counter::HeldRefused),
     ("held expired", Counter::HeldExpired),
     ("held evicted", Counter::HeldEvicted),
+    ("fragments split", Counter::FragmentsSplit),
+    ("tier relayed", Counter::TierRelayed),
+    ("tier missing", Counter::TierMissing),
 ];
 
 /// Columns side by side. Which lines are worth showing depends on `shown`, the same for all columns.
