@@ -197,9 +197,15 @@ mod tests {
             ("-link a", "link a: not two devices: A,B"),
             ("-loop a,b,c", "loop a,b,c: more than two devices"),
             ("-loop a,a", "a,a: the same device twice"),
-            ("-loop a back loss 1%", "back: there is one direction only, because -loop names one device"),
+            (
+                "-loop a back loss 1%",
+                "back: there is one direction only, because -loop names one device",
+            ),
             ("-loop a -mtu 100", "mtu 100: not 1280..=65521"),
-            ("-check los", "read los: no such word (loss, duplicate, corrupt, delay, rate, reverse, shuffle, interleave, hold, limit; all, whole, fragments, first, later, last; there, back, both)"),
+            (
+                "-check los",
+                "read los: no such word (loss, duplicate, corrupt, delay, rate, reverse, shuffle, interleave, hold, limit; all, whole, fragments, first, later, last; there, back, both)",
+            ),
         ] {
             assert_eq!(task(line).err().as_deref(), Some(message), "{line}");
         }

@@ -95,9 +95,8 @@ mod tests {
     #[test]
     fn chances_are_met() {
         let mut random = Random::new(1);
-        let mut count = |mut chance: Chance| {
-            (0..100_000).filter(|_| chance.strikes(&mut random)).count()
-        };
+        let mut count =
+            |mut chance: Chance| (0..100_000).filter(|_| chance.strikes(&mut random)).count();
         assert_eq!(count(Chance::Millionths(0)), 0);
         assert_eq!(count(Chance::ALWAYS), 100_000);
         assert_eq!(count(Chance::Every { period: 20, passed: 0 }), 5_000);

@@ -249,8 +249,8 @@ impl Gathered {
 /// Whether the parts together are all bytes up to `end`.
 fn covers(parts: &mut [Range<u32>], end: u32) -> bool {
     parts.sort_by_key(|part| part.start);
-    let covered = parts.iter().try_fold(0, |covered: u32, part| {
-        (part.start <= covered).then_some(covered.max(part.end))
-    });
+    let covered = parts
+        .iter()
+        .try_fold(0, |covered: u32, part| (part.start <= covered).then_some(covered.max(part.end)));
     covered.is_some_and(|covered| covered >= end)
 }

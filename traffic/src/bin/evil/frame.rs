@@ -224,7 +224,10 @@ pub mod tests {
 
         let frame = v6(0x0102_0304, 1448..2056, true);
         let packet = frame.packet.unwrap();
-        assert_eq!((packet.protocol, packet.payload.clone(), packet.data()), (17, 56..664, 56..664));
+        assert_eq!(
+            (packet.protocol, packet.payload.clone(), packet.data()),
+            (17, 56..664, 56..664)
+        );
         let fragment = packet.fragment.unwrap();
         assert_eq!((fragment.datagram.id, fragment.part), (0x0102_0304, 1448..2056));
     }

@@ -314,12 +314,8 @@ mod tests {
 
     #[test]
     fn selectors_know_fragments() {
-        let frames = [
-            v4(1, 0..80, true),
-            v6(1, 0..80, false),
-            v4(1, 80..160, false),
-            v6(1, 160..200, true),
-        ];
+        let frames =
+            [v4(1, 0..80, true), v6(1, 0..80, false), v4(1, 80..160, false), v6(1, 160..200, true)];
         let taken = |selector: Selector| frames.each_ref().map(|frame| selector.takes(frame));
         assert_eq!(taken(Selector::All), [true; 4]);
         assert_eq!(taken(Selector::Whole), [true, false, false, false]);

@@ -128,7 +128,13 @@ impl Lane {
 }
 
 impl Stage {
-    fn treat(&mut self, mut frame: Frame, now: Duration, shared: &mut Shared, next: &mut Vec<Frame>) {
+    fn treat(
+        &mut self,
+        mut frame: Frame,
+        now: Duration,
+        shared: &mut Shared,
+        next: &mut Vec<Frame>,
+    ) {
         let Shared { random, room, counters, .. } = shared;
         match &mut self.work {
             Work::Lose(chance) => {

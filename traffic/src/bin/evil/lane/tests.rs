@@ -29,8 +29,7 @@ fn parts(frames: &[Frame]) -> Vec<u32> {
 }
 
 fn put_all(lane: &mut Lane, frames: impl IntoIterator<Item = Frame>, now: Duration) -> Vec<Frame> {
-    let sent: Vec<Frame> =
-        frames.into_iter().flat_map(|frame| lane.put(frame, now)).collect();
+    let sent: Vec<Frame> = frames.into_iter().flat_map(|frame| lane.put(frame, now)).collect();
     sent.iter().for_each(|_| lane.count_sent(true));
     sent
 }
@@ -114,8 +113,7 @@ fn an_incomplete_datagram_is_let_go_after_its_time() {
 #[test]
 fn a_chance_strikes_whole_datagrams() {
     let mut lane = lane("reverse 1/2");
-    let orders: Vec<_> =
-        (0..6).map(|id| parts(&put_all(&mut lane, datagram(id), ms(0)))).collect();
+    let orders: Vec<_> = (0..6).map(|id| parts(&put_all(&mut lane, datagram(id), ms(0)))).collect();
     let (plain, reversed) = (vec![0, 8, 16], vec![16, 8, 0]);
     assert_eq!(orders, [&plain, &reversed, &plain, &reversed, &plain, &reversed].map(Vec::clone));
 }
