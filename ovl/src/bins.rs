@@ -9,8 +9,20 @@ use anyhow::{Context, Result, bail};
 use crate::rootfs::BIN_DIR;
 
 /// Programs of the system that clusters and cases need.
-const SYSTEM: [&str; 10] =
-    ["bash", "busybox", "curl", "ethtool", "ip", "ip6tables", "iptables", "nft", "ping", "timeout"];
+const SYSTEM: [&str; 12] = [
+    "bash",
+    "busybox",
+    "curl",
+    "ethtool",
+    "ip",
+    "ip6tables",
+    "iptables",
+    "nft",
+    "ping",
+    "tc",
+    "timeout",
+    "tracepath",
+];
 
 /// Programs under test.
 const NAMES: [&str; 5] = ["lb", "shm-tool", "mconnect", "ctraffic", "evil"];

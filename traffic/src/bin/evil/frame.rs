@@ -191,7 +191,7 @@ pub mod tests {
         let mut bytes = vec![0x45, 0];
         bytes.extend((20 + part.end - part.start).to_be_bytes());
         bytes.extend(id.to_be_bytes());
-        bytes.extend((part.start / 8 | more).to_be_bytes());
+        bytes.extend(((part.start / 8) | more).to_be_bytes());
         bytes.extend([64, 17, 0, 0, 20, 0, 0, 1, 10, 0, 0, 0]);
         bytes.extend(part.map(|at| u8::try_from(at % 251).unwrap()));
         Frame::new(bytes, Layer::Ip)
