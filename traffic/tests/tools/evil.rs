@@ -41,7 +41,8 @@ fn with_devices(script: &str) -> Option<Run> {
         }
         program=$0
         work=$(mktemp -d)
-        trap 'rm -rf "$work"' EXIT
+        pid=
+        trap '[ -z "$pid" ] || kill "$pid" 2>"$work/kill" || true; rm -rf "$work"' EXIT
         ip link set lo up
     "#;
     in_namespace(&format!("{start}\n{script}"), EVIL)
