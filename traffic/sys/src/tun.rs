@@ -15,6 +15,9 @@ pub enum Kind {
     Tun,
 }
 
+/// Packets that the kernel keeps for a reader that is busy; its default of 500 is used up in no time.
+const QUEUE: i32 = 10_000;
+
 /// Makes a device and brings it up. It vanishes when the file is closed. Reading and writing do not
 /// wait.
 pub fn create(name: &str, kind: Kind, mtu: u32) -> io::Result<File> {
@@ -35,6 +38,9 @@ pub fn create(name: &str, kind: Kind, mtu: u32) -> io::Result<File> {
     let socket = control_socket()?;
     request.set_number(i32::try_from(mtu).map_err(io::Error::other)?);
     request.ask(&socket, libc::SIOCSIFMTU)?;
+    request.set_number(QUEUE);
+    // Refused to the root of a user namespace, who has to live with the default.
+    let _ = request.ask(&socket, libc::SIOCSIFTXQLEN);
     request.set_flags(libc::IFF_UP);
     request.ask(&socket, libc::SIOCSIFFLAGS)?;
     Ok(file)
@@ -67,7 +73,7 @@ impl Request {
 
     fn ask(&mut self, file: &impl std::os::fd::AsFd, what: libc::Ioctl) -> io::Result<()> {
         let file = file.as_fd().as_raw_fd();
-        // SAFETY: all three requests read a `struct ifreq`, and TUNSETIFF writes the device's name
+        // SAFETY: all requests here read a `struct ifreq`, and TUNSETIFF writes the device's name
         // to it; it outlives the call, and the descriptor is borrowed for its time.
         match unsafe { libc::ioctl(file, what, &raw mut self.0) } {
             0 => Ok(()),

@@ -9,6 +9,8 @@ pub struct Counters {
     pub received: u64,
     /// Of these, fragments.
     pub fragments: u64,
+    /// The kernel lost them before they came in, because they came too fast. Not among `received`.
+    pub missed: u64,
     pub sent: u64,
     /// The device did not take them.
     pub refused: u64,

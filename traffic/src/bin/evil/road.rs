@@ -1,6 +1,6 @@
 //! Devices, and the lanes between them: the part of the program that the kernel sees.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use crate::lane::Lane;
 
 struct Road {
     layer: Layer,
+    names: Vec<String>,
     devices: Vec<File>,
     /// Each with the device that its frames come from; the first leads there, the second back.
     lanes: Vec<Lane>,
@@ -94,6 +95,7 @@ impl Road {
                 Kind::Tun => Layer::Ip,
             },
             lanes: lanes.collect(),
+            names: settings.devices.clone(),
             devices,
             start: Instant::now(),
             buffer: vec![0; BUFFER],
@@ -139,12 +141,40 @@ impl Road {
     }
 
     fn report(&self, seed: u64) {
-        let mut counters = self.lanes.iter().map(Lane::counters);
+        // Always there to be read; without it, nothing is known to be missed.
+        let kernel = fs::read_to_string("/proc/net/dev").unwrap_or_default();
+        let mut counters = self.lanes.iter().zip(&self.names).map(|(lane, name)| Counters {
+            missed: missed(&kernel, name).unwrap_or(0),
+            ..lane.counters()
+        });
         let report =
             Report { seed, there: counters.next().unwrap_or_default(), back: counters.next() };
         let mut line = serde_json::to_string(&report).expect("numbers under names");
         line.push('\n');
         // Nobody may be reading there any more.
         let _ = io::stdout().write_all(line.as_bytes());
+    }
+}
+
+/// The packets for a device that its reader was too slow for, from /proc/net/dev.
+fn missed(table: &str, device: &str) -> Option<u64> {
+    let mut lines = table.lines().filter_map(|line| line.split_once(':'));
+    let (_, numbers) = lines.find(|(name, _)| name.trim() == device)?;
+    // Eight about receiving, then bytes, packets, errors and drops.
+    numbers.split_whitespace().nth(11)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_missed_is_in_the_row_of_the_device() {
+        let table = "Inter-|   Receive | Transmit\n face |bytes packets|bytes packets\n\
+                     \x20   lo: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n\
+                     evil-there:21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36\n";
+        assert_eq!(missed(table, "lo"), Some(12));
+        assert_eq!(missed(table, "evil-there"), Some(32));
+        assert_eq!(missed(table, "evil"), None);
     }
 }
