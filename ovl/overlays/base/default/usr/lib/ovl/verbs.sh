@@ -61,6 +61,8 @@ alive() {
 background() {
     local name=$1
     shift
+    # Here, because the process may come to it later than others look for what it prints.
+    : >"/var/log/$name.log"
     "$@" >"/var/log/$name.log" 2>&1 </dev/null &
     echo $! >"/run/$name.pid"
 }
