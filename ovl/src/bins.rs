@@ -9,11 +9,23 @@ use anyhow::{Context, Result, bail};
 use crate::rootfs::BIN_DIR;
 
 /// Programs of the system that clusters and cases need.
-const SYSTEM: [&str; 10] =
-    ["bash", "busybox", "curl", "ethtool", "ip", "ip6tables", "iptables", "nft", "ping", "timeout"];
+const SYSTEM: [&str; 12] = [
+    "bash",
+    "busybox",
+    "curl",
+    "ethtool",
+    "ip",
+    "ip6tables",
+    "iptables",
+    "nft",
+    "ping",
+    "tc",
+    "timeout",
+    "tracepath",
+];
 
 /// Programs under test.
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 9] = [
     "lb",
     "shm-tool",
     "mconnect",
@@ -22,6 +34,7 @@ const NAMES: [&str; 8] = [
     "break-test",
     "hello-server",
     "hello-client",
+    "evil",
 ];
 
 /// The folder of the built binaries; all of them were there when it was made.

@@ -47,6 +47,9 @@ pub struct Case {
 /// Far more than a case needs that asks for no more, on a busy machine too.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// How much longer a long form may take.
+const SOAK_FACTOR: u32 = 10;
+
 /// What most cases want; to be filled in with a name and the like.
 const PLAIN: Case = Case {
     name: "",
@@ -88,6 +91,11 @@ pub fn all() -> Vec<&'static Case> {
 /// Whether the long forms of cases are wanted, which `make soak` runs.
 pub fn is_soak() -> bool {
     env::var_os("MARKWAY_SOAK").is_some_and(|value| value == "1")
+}
+
+/// How long something may take, whose short form may take so long.
+pub fn limit(short: Duration) -> Duration {
+    if is_soak() { short * SOAK_FACTOR } else { short }
 }
 
 /// Fails unless `holds`; the report shows both texts.

@@ -10,9 +10,6 @@ use crate::case::{self, Case, is_soak};
 use crate::lab::{Lab, Layout};
 use crate::scenario::Scenario;
 
-/// How much longer a long form may take.
-const SOAK_FACTOR: u32 = 10;
-
 /// The project's own scenario files.
 macro_rules! own {
     ($($name:literal)*) => {
@@ -37,6 +34,9 @@ const OWN: &[(&str, &str)] = own! {
     "overlay-mserver"
     "nfqlb-basic"
     "nfqlb-dual-path"
+    "nfqlb-fragrev"
+    "nfqlb-fragrev-fast"
+    "nfqlb-fragrev-queues"
     "nfqlb-mtu"
     "nfqlb-queues"
     "nfqlb-routers"
@@ -47,6 +47,14 @@ const OWN: &[(&str, &str)] = own! {
     "traffic-ctraffic"
     "traffic-hello"
     "traffic-kahttp"
+    "evil-losses"
+    "evil-orders"
+    "evil-restart"
+    "evil-squeeze"
+    "link-impaired"
+    "mtu-jumbo"
+    "mtu-ladder"
+    "squeeze-chain"
 };
 
 /// A function test of either kind.
@@ -123,9 +131,8 @@ impl Test {
     /// How long it may take, cluster included.
     pub fn limit(&self) -> Duration {
         match &self.kind {
-            Kind::Function(case) if is_soak() => case.limit * SOAK_FACTOR,
-            Kind::Function(case) => case.limit,
-            Kind::Scenario(scenario) => scenario.limit,
+            Kind::Function(case) => case::limit(case.limit),
+            Kind::Scenario(scenario) => case::limit(scenario.limit),
         }
     }
 

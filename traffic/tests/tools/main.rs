@@ -2,6 +2,7 @@
 
 mod break_test;
 mod ctraffic;
+mod evil;
 mod harness;
 mod hello;
 mod kahttp;
