@@ -63,12 +63,15 @@ soak: deps build ## the long forms of what `make test` has in short (about 20 mi
 fuzz: ## fuzz what reads packets, kernel messages and tables (about an hour)
 	@lb/fuzz/run 600
 
-bench: deps build ## measure lb, beside other programs too (PEER='COMMAND' adds one)
+# What the traffic generators are compared with.
+bench: TOOLS += hping3:hping3 iperf:iperf wrk:wrk
+bench: deps build ## measure lb and the traffic tools, beside other programs too (PEER='COMMAND' adds one)
 	@bench() { $(CARGO) run --release --quiet -p bench -- "$$@"; }
 	bench micro
 	bench moves
 	bench side-by-side $${PEER:+--peer "$$PEER"}
 	bench fast-plane
+	bench traffic
 
 # command:package
 TOOLS := awk:mawk bash:bash busybox:busybox cc:gcc curl:curl ethtool:ethtool ip:iproute2 \

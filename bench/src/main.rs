@@ -43,7 +43,9 @@ enum Measure {
     SideBySide(Box<side_by_side::Settings>),
     /// The fast plane beside the slow one: changes, the first packet after one, memory, many targets
     FastPlane(side_by_side::FastPlaneSettings),
-    /// Tables and plots of what `side-by-side` and `fast-plane` have saved with `--json`
+    /// The traffic generators beside iperf, wrk and hping3: pace, packets/s, connections/s, memory
+    Traffic(side_by_side::TrafficSettings),
+    /// Tables and plots of what was saved with `--json`
     Report(side_by_side::Report),
     /// A consumer on the `nfq` crate, for side-by-side
     #[command(hide = true)]
@@ -74,6 +76,7 @@ fn run(measure: Measure) -> anyhow::Result<()> {
         }
         Measure::SideBySide(settings) => side_by_side::run(&settings),
         Measure::FastPlane(settings) => side_by_side::run_fast_plane(&settings),
+        Measure::Traffic(settings) => side_by_side::run_traffic(&settings),
         Measure::Report(settings) => side_by_side::run_report(&settings),
         Measure::NfqConsumer { queue, shm } => nfq_consumer::run(queue, &shm),
     }

@@ -13,6 +13,7 @@ pub mod flags;
 pub mod manual;
 pub mod pace;
 pub mod packet;
+pub mod picture;
 pub mod process;
 pub mod server;
 pub mod source;

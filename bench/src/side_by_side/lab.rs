@@ -201,7 +201,7 @@ fn next_hops() -> impl Iterator<Item = (Ipv4Addr, u32)> {
 }
 
 /// The counters of the rules that drop; none if there is no such rule.
-fn dropped_packets(listing: &str) -> Option<u64> {
+pub fn dropped_packets(listing: &str) -> Option<u64> {
     let counters = listing.lines().filter_map(|line| {
         let mut fields = line.split_whitespace();
         let packets: u64 = fields.next()?.parse().ok()?;

@@ -13,11 +13,14 @@ mod machine;
 mod namespace;
 mod output;
 mod plot;
+mod process;
 mod results;
 mod rig;
 mod round_trip;
+mod session;
 mod substitute;
 mod table;
+mod traffic;
 
 use std::fs;
 use std::path::PathBuf;
@@ -32,6 +35,7 @@ use rig::{Peer, Rig};
 use substitute::CommandLine;
 
 pub use fast_plane::{Settings as FastPlaneSettings, run as run_fast_plane};
+pub use traffic::{Settings as TrafficSettings, run as run_traffic};
 
 /// What is measured, and what becomes of it.
 #[derive(Debug, Args)]

@@ -1,16 +1,16 @@
 //! What becomes of figures: tables, a file, pictures.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
 
-use super::cases::Effort;
 use super::machine::Machine;
 use super::plot;
 use super::results::{CaseResults, Results};
-use super::rig::Rig;
+use super::session::Session;
 use super::table::{self, Format};
 
 /// Where results go.
@@ -40,14 +40,14 @@ impl Output {
     /// Measures these cases one after the other, and shows what came of them.
     pub fn collect<C>(
         &self,
-        rig: &Rig,
-        effort: Effort,
+        session: &impl Session,
+        effort: impl fmt::Display,
         cases: &[C],
         mut measure: impl FnMut(&C) -> anyhow::Result<CaseResults>,
     ) -> anyhow::Result<()> {
-        let machine = Machine::look(&rig.signals)?;
+        let machine = Machine::look(session.signals())?;
         if let Some(warning) = machine.warning() {
-            rig.progress(&format!("warning: {warning}"));
+            session.progress(&format!("warning: {warning}"));
         }
         let conditions = format!("{}; {effort}", machine.description());
         let mut results = Results { conditions, cases: Vec::new() };
@@ -59,7 +59,7 @@ impl Output {
                 fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
             }
         }
-        rig.progress("done");
+        session.progress("done");
         show(&results, self.markdown, self.plot_dir.as_deref())
     }
 }

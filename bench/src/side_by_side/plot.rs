@@ -104,7 +104,7 @@ fn draw_panel(area: &Area<'_>, panel: &Panel<'_>, top: i32) -> Drawn {
     for (place, (row, spread)) in (0i32..).zip(&panel.bars) {
         let upper = top + PANEL_TITLE + place * STEP;
         let middle = upper + BAR / 2;
-        let colour = if row.name == "lb" { OURS } else { THEIRS };
+        let colour = if is_ours(&row.name) { OURS } else { THEIRS };
         area.draw_text(&row.title(), &label(HPos::Right), (NAMES - 8, middle))?;
         let bar = [(NAMES, upper), (x(spread.median), upper + BAR)];
         area.draw(&Rectangle::new(bar, colour.filled()))?;
@@ -123,6 +123,10 @@ fn draw_panel(area: &Area<'_>, panel: &Panel<'_>, top: i32) -> Drawn {
         area.draw_text(&figure, &label(HPos::Left), (x(spread.max) + 8, middle))?;
     }
     Ok(())
+}
+
+fn is_ours(name: &str) -> bool {
+    matches!(name, "lb" | "ctraffic" | "kahttp" | "mconnect")
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "it is clamped to the picture")]

@@ -18,6 +18,7 @@ use super::consumer::Consumer;
 use super::interrupt::Interrupt;
 use super::lab::{Lab, MARKS, Way};
 use super::load::{Load, Sent, generate};
+use super::session::Session;
 use super::substitute::CommandLine;
 
 /// What a user can choose between.
@@ -389,10 +390,15 @@ impl Rig {
         ensure!(quiet, "packets were still arriving {DRAIN:?} after the last was sent");
         Ok(last)
     }
+}
 
-    /// Tells how far the run has come.
-    pub fn progress(&self, what: &str) {
-        eprintln!("[{:>4} s] {what}", self.started.elapsed().as_secs());
+impl Session for Rig {
+    fn signals(&self) -> &Interrupt {
+        &self.signals
+    }
+
+    fn started(&self) -> Instant {
+        self.started
     }
 }
 

@@ -1,56 +1,49 @@
 //! Analyses as pictures.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
-use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use thiserror::Error;
 
 use super::Statistics;
 use super::analysis::{self, AnalysisError, Kind};
+use crate::picture::{
+    Area, Drawing, Drawn, FONT, GREEN, INK, PictureError, PictureFile, RED, room_for,
+};
 
-/// Why there is no picture.
+/// Why there is no picture of an analysis.
 #[derive(Debug, Error)]
 pub enum PlotError {
     #[error(transparent)]
     Analysis(#[from] AnalysisError),
-    #[error("write plot {0}: {1}")]
-    Write(PathBuf, std::io::Error),
-    #[error("write plot {0}: only pictures with the ending .svg can be made")]
-    Format(PathBuf),
-    #[error("draw plot: {0}")]
-    Draw(String),
+    #[error(transparent)]
+    Picture(#[from] PictureError),
 }
 
-/// Writes the picture of an analysis to an SVG file.
-pub fn write(statistics: &Statistics, kind: Kind, path: &Path) -> Result<(), PlotError> {
-    if path.extension().is_none_or(|ending| ending != "svg") {
-        return Err(PlotError::Format(path.to_owned()));
-    }
-    let picture = svg(statistics, kind)?;
-    fs::write(path, picture).map_err(|error| PlotError::Write(path.to_owned(), error))
+/// Draws an analysis into a file.
+pub fn write(statistics: &Statistics, kind: Kind, file: &PictureFile) -> Result<(), PlotError> {
+    Ok(file.write(&Chart::of(statistics, kind)?)?)
 }
 
-/// The picture of an analysis.
-pub fn svg(statistics: &Statistics, kind: Kind) -> Result<String, PlotError> {
-    let chart = match kind {
-        Kind::Throughput => throughput(statistics)?,
-        Kind::Connections => connections(statistics)?,
-        Kind::Hosts => hosts(statistics)?,
-    };
-    let mut picture = String::new();
-    chart.draw(&mut picture).map_err(|error| PlotError::Draw(error.to_string()))?;
-    Ok(picture)
-}
-
-const SIZE: (u32, u32) = (900, 440);
-const FONT: &str = "sans-serif";
-const INK: RGBColor = RGBColor(40, 40, 40);
+const WIDTH: i32 = 900;
+/// Without a legend.
+const HEIGHT: i32 = 424;
+/// Of the title above the legend.
+const TITLE: i32 = 44;
+/// Of each row of the legend.
+const LEGEND_ROW: i32 = 22;
+/// From the sides of the picture to title and legend.
+const SIDE: i32 = 14;
+/// From a name's square to the name, and from there to the next square.
+const SQUARE: i32 = 18;
+const BETWEEN: i32 = 22;
+/// Of the parts around the curve.
+const X_AXIS: i32 = 44;
+const Y_AXIS: i32 = 78;
+const MARGIN: i32 = 8;
+const MARGIN_RIGHT: i32 = 24;
+/// Nothing that happened is drawn lower than this.
+const LOWEST_BAR: i32 = 2;
 const FAINT: RGBColor = RGBColor(225, 225, 225);
-const GREEN: RGBColor = RGBColor(44, 140, 80);
-const RED: RGBColor = RGBColor(204, 51, 51);
 const AMBER: RGBColor = RGBColor(240, 170, 50);
 const BLUE: RGBColor = RGBColor(31, 119, 180);
 const GREY: RGBColor = RGBColor(150, 150, 150);
@@ -158,69 +151,159 @@ fn title(what: &str, statistics: &Statistics) -> String {
     format!("{what}: {connections} connections{failed}, {rate} KB/s, started {started}")
 }
 
-type Drawn = Result<(), Box<dyn std::error::Error>>;
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-
 impl Chart {
-    fn draw(&self, picture: &mut String) -> Drawn {
-        let area = SVGBackend::with_string(picture, SIZE).into_drawing_area();
-        area.fill(&WHITE)?;
+    fn of(statistics: &Statistics, kind: Kind) -> Result<Self, AnalysisError> {
+        match kind {
+            Kind::Throughput => throughput(statistics),
+            Kind::Connections => connections(statistics),
+            Kind::Hosts => hosts(statistics),
+        }
+    }
+
+    /// Of what is above the curve.
+    fn top(&self) -> i32 {
+        TITLE + LEGEND_ROW * legend(self.series.layers()).1
+    }
+
+    fn draw_legend<B: DrawingBackend<ErrorType: 'static>>(&self, area: &Area<B>) -> Drawn {
+        let text = (FONT, 14).into_font().color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
+        let layers = self.series.layers();
+        for (layer, (x, row)) in layers.iter().zip(legend(layers).0) {
+            let y = TITLE + 4 + LEGEND_ROW * row;
+            area.draw(&Rectangle::new([(x, y - 6), (x + 12, y + 6)], layer.colour.filled()))?;
+            area.draw_text(&layer.name, &text, (x + SQUARE, y))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drawing for Chart {
+    fn size(&self) -> (u32, u32) {
+        (WIDTH.unsigned_abs(), (HEIGHT - TITLE + self.top()).unsigned_abs())
+    }
+
+    fn draw<B: DrawingBackend<ErrorType: 'static>>(&self, area: &Area<B>) -> Drawn {
         let bold = (FONT, 17).into_font().style(FontStyle::Bold).color(&INK);
-        area.draw_text(&self.title, &bold, (14, 12))?;
-        let top = match &self.series {
-            Series::Line(_) => 44,
-            Series::Stack(layers) => legend(&area, layers)?,
-        };
+        area.draw_text(&self.title, &bold, (SIDE, 12))?;
+        self.draw_legend(area)?;
 
         let label = (FONT, 14).into_font().color(&INK);
-        let highest = self.series.highest().max(1.0) * 1.05;
-        let mut chart = ChartBuilder::on(&area)
-            .margin_top(top)
-            .margin_right(24)
-            .margin_left(8)
-            .margin_bottom(6)
-            .x_label_area_size(44)
-            .y_label_area_size(78)
-            .build_cartesian_2d(0.0..self.seconds.max(1.0), 0.0..highest)?;
+        let unit = TimeUnit::for_time(self.seconds);
+        let length = self.seconds.max(1.0) / unit.seconds;
+        let highest = self.series.highest() * 1.05;
+        let whole_only = matches!(self.series, Series::Stack(_));
+        let mut chart = ChartBuilder::on(area)
+            .margin_top(self.top())
+            .margin_right(MARGIN_RIGHT)
+            .margin_left(MARGIN)
+            .margin_bottom(MARGIN)
+            .x_label_area_size(X_AXIS)
+            .y_label_area_size(Y_AXIS)
+            .build_cartesian_2d(0.0..length, 0.0..highest)?;
         chart
             .configure_mesh()
-            .x_desc("time [s]")
+            .x_desc(format!("time [{}]", unit.name))
             .y_desc(self.y_title)
             .x_labels(10)
             .y_labels(6)
             .x_label_formatter(&|x| short(*x))
-            .y_label_formatter(&|y| short(*y))
+            .y_label_formatter(&|y| match whole_only && !is_whole(*y) {
+                true => String::new(),
+                false => short(*y),
+            })
             .label_style(label.clone())
-            .axis_desc_style(label)
+            .axis_desc_style(label.clone())
             .axis_style(INK)
             .bold_line_style(FAINT)
             .light_line_style(TRANSPARENT)
             .disable_x_mesh()
             .draw()?;
+        let place = |(time, height): (f64, f64)| (time / unit.seconds, height);
         match &self.series {
             Series::Line(points) => {
+                let points: Vec<_> = points.iter().copied().map(place).collect();
                 chart.draw_series([PathElement::new(points.clone(), BLUE.stroke_width(2))])?;
-                let dots = points.iter().map(|&point| Circle::new(point, 2, BLUE.filled()));
+                let dots = points.iter().map(|&point| Circle::new(point, 3, BLUE.filled()));
                 // Many would only thicken the line.
                 chart.draw_series(dots.take(if points.len() <= 60 { 60 } else { 0 }))?;
             }
             Series::Stack(layers) => {
-                for bar in stacked(layers) {
-                    chart.draw_series([Rectangle::new(bar.corners, bar.colour.filled())])?;
+                let lowest = highest * f64::from(LOWEST_BAR) / f64::from(curve_height());
+                for bar in stacked(layers, lowest) {
+                    let corners = bar.corners.map(place);
+                    chart.draw_series([Rectangle::new(corners, bar.colour.filled())])?;
                 }
             }
         }
-        area.present()?;
+        if self.series.is_empty() {
+            let place = (WIDTH / 2, self.top() + curve_height() / 2);
+            let style = label.pos(Pos::new(HPos::Center, VPos::Center));
+            area.draw_text("nothing to show: the run was too short", &style, place)?;
+        }
         Ok(())
     }
 }
 
+/// Height of the part in which the curve is.
+fn curve_height() -> i32 {
+    HEIGHT - TITLE - X_AXIS - MARGIN
+}
+
+/// Where each name is, by its column in pixels and its row; and how many rows there are.
+fn legend(layers: &[Layer]) -> (Vec<(i32, i32)>, i32) {
+    let (mut x, mut row) = (SIDE, 0);
+    let mut places = Vec::new();
+    for layer in layers {
+        let width = SQUARE + room_for(&layer.name) + BETWEEN;
+        if x > SIDE && x + width > WIDTH {
+            (x, row) = (SIDE, row + 1);
+        }
+        places.push((x, row));
+        x += width;
+    }
+    (places, if layers.is_empty() { 0 } else { row + 1 })
+}
+
+/// What the axis of time counts in.
+struct TimeUnit {
+    name: &'static str,
+    seconds: f64,
+}
+
+impl TimeUnit {
+    fn for_time(seconds: f64) -> Self {
+        match seconds {
+            ..=900.0 => Self { name: "s", seconds: 1.0 },
+            ..=14_400.0 => Self { name: "min", seconds: 60.0 },
+            _ => Self { name: "h", seconds: 3_600.0 },
+        }
+    }
+}
+
 impl Series {
+    fn layers(&self) -> &[Layer] {
+        match self {
+            Series::Line(_) => &[],
+            Series::Stack(layers) => layers,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Series::Line(points) => points.is_empty(),
+            Series::Stack(layers) => layers.iter().all(|layer| layer.counts.is_empty()),
+        }
+    }
+
+    /// Above 0 in any case.
     fn highest(&self) -> f64 {
         match self {
-            Series::Line(points) => points.iter().map(|(_, y)| *y).fold(0.0, f64::max),
+            Series::Line(points) => match points.iter().map(|(_, y)| *y).fold(0.0, f64::max) {
+                highest if highest > 0.0 => highest,
+                _ => 1.0,
+            },
             Series::Stack(layers) => {
-                stacked(layers).map(|bar| bar.corners[1].1).fold(0.0, f64::max)
+                stacked(layers, 0.0).map(|bar| bar.corners[1].1).fold(1.0, f64::max)
             }
         }
     }
@@ -231,9 +314,9 @@ struct Bar {
     colour: RGBColor,
 }
 
-/// The bars of all layers that have any height. Seconds in which a layer stays the same
-/// share a bar.
-fn stacked(layers: &[Layer]) -> impl Iterator<Item = Bar> {
+/// The bars of all layers that have any height, each at least of the lowest. Seconds in
+/// which all layers stay the same share their bars.
+fn stacked(layers: &[Layer], lowest: f64) -> impl Iterator<Item = Bar> {
     let seconds = layers.first().map_or(0, |layer| layer.counts.len());
     let column = move |second: usize| layers.iter().map(move |layer| layer.counts[second]);
     let mut bars = Vec::new();
@@ -245,9 +328,10 @@ fn stacked(layers: &[Layer]) -> impl Iterator<Item = Bar> {
         let mut floor = 0;
         for (layer, count) in layers.iter().zip(column(begin)) {
             if count > 0 {
+                let height = float(count).max(lowest);
                 let corners = [
                     (float(begin as u64), float(floor)),
-                    (float(end as u64), float(floor + count)),
+                    (float(end as u64), float(floor) + height),
                 ];
                 bars.push(Bar { corners, colour: layer.colour });
             }
@@ -258,30 +342,28 @@ fn stacked(layers: &[Layer]) -> impl Iterator<Item = Bar> {
     bars.into_iter()
 }
 
-/// Draws names and colours below the title; returns where the chart may begin.
-fn legend(area: &Area<'_>, layers: &[Layer]) -> Result<i32, Box<dyn std::error::Error>> {
-    const ROW: i32 = 22;
-    let text = (FONT, 14).into_font().color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
-    let (mut x, mut y) = (14, 48);
-    for layer in layers {
-        // Nobody knows the width of the viewer's letters.
-        let width = 40 + 9 * i32::try_from(layer.name.chars().count()).unwrap_or(0).min(70);
-        if x > 14 && x + width > SIZE.0.cast_signed() {
-            (x, y) = (14, y + ROW);
-        }
-        area.draw(&Rectangle::new([(x, y - 6), (x + 12, y + 6)], layer.colour.filled()))?;
-        area.draw_text(&layer.name, &text, (x + 18, y))?;
-        x += width;
-    }
-    Ok(y + 18)
+/// A number on an axis: large ones with a unit, and no more digits than it has.
+fn short(number: f64) -> String {
+    let size = number.abs();
+    let (part, unit) = match size {
+        1e12.. => (1e12, "T"),
+        1e9.. => (1e9, "G"),
+        1e6.. => (1e6, "M"),
+        1e4.. => (1e3, "k"),
+        _ => (1.0, ""),
+    };
+    let scaled = number / part;
+    // Steps of an axis have one or two digits; what is far behind is the error of adding them up.
+    let text = match size {
+        1e-3.. => format!("{scaled:.4}"),
+        _ => format!("{scaled:.15}"),
+    };
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    format!("{text}{unit}")
 }
 
-/// A number on an axis: no fraction where none is needed.
-fn short(number: f64) -> String {
-    match number.fract() == 0.0 {
-        true => format!("{number:.0}"),
-        false => format!("{number:.1}"),
-    }
+fn is_whole(number: f64) -> bool {
+    (number - number.round()).abs() < 1e-6
 }
 
 #[expect(clippy::cast_precision_loss, reason = "2^53 connections are not reached")]
@@ -290,72 +372,4 @@ fn float(number: u64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::tests::FOREIGN;
-    use super::*;
-
-    fn foreign() -> Statistics {
-        serde_json::from_str(FOREIGN).unwrap()
-    }
-
-    fn layer(counts: &[u64]) -> Layer {
-        Layer { name: String::new(), colour: BLUE, counts: counts.into() }
-    }
-
-    #[test]
-    fn equal_seconds_share_a_bar() {
-        let layers = [layer(&[2, 2, 1]), layer(&[0, 0, 3])];
-        let corners: Vec<_> = stacked(&layers).map(|bar| bar.corners).collect();
-        assert_eq!(
-            corners,
-            [[(0.0, 0.0), (2.0, 2.0)], [(2.0, 0.0), (3.0, 1.0)], [(2.0, 1.0), (3.0, 4.0)],]
-        );
-        assert_eq!(stacked(&[]).count(), 0);
-    }
-
-    #[test]
-    fn pictures_name_what_they_show() {
-        for (kind, words) in [
-            (Kind::Throughput, &["KB/s received", "time [s]", "2 connections, 1 failed"][..]),
-            (Kind::Connections, &["active", "connecting", "failed", "2021-03-04T10:00:00"]),
-            (Kind::Hosts, &["vm-001", "vm-002", "Connections by host"]),
-        ] {
-            let picture = svg(&foreign(), kind).unwrap();
-            assert!(picture.starts_with("<svg"), "{picture}");
-            for word in words {
-                assert!(picture.contains(word), "{word} in {picture}");
-            }
-        }
-    }
-
-    #[test]
-    fn names_of_hosts_cannot_break_the_picture() {
-        let mut statistics = foreign();
-        statistics.conn_stats[1].host = "<script>&\"".to_owned();
-        let picture = svg(&statistics, Kind::Hosts).unwrap();
-        assert!(!picture.contains("<script>"), "{picture}");
-        assert!(picture.contains("&lt;script&gt;&amp;"), "{picture}");
-    }
-
-    #[test]
-    fn many_hosts_become_others() {
-        let mut statistics = foreign();
-        let model = statistics.conn_stats[1].clone();
-        statistics.conn_stats = (0..20)
-            .map(|number| super::super::ConnStats {
-                host: format!("vm-{number:03}"),
-                ..model.clone()
-            })
-            .collect();
-        let picture = svg(&statistics, Kind::Hosts).unwrap();
-        assert!(picture.contains("12 others"), "{picture}");
-    }
-
-    #[test]
-    fn only_svg_is_made() {
-        let error = write(&foreign(), Kind::Hosts, Path::new("x.png")).unwrap_err();
-        assert!(matches!(error, PlotError::Format(_)), "{error}");
-        let error = write(&foreign(), Kind::Hosts, Path::new("/nowhere/x.svg")).unwrap_err();
-        assert!(error.to_string().starts_with("write plot /nowhere/x.svg: No such file"));
-    }
-}
+mod tests;

@@ -177,7 +177,7 @@ fn a_bad_command_line_is_refused() {
         (2, &["-bogus"][..], "unknown flag: -bogus"),
         (2, &["-output=xml"], "neither text nor json"),
         (1, &["-duration-seconds=0"], "needs some time"),
-        (1, &["-plot=x.png"], "only pictures with the ending .svg"),
+        (1, &["-plot=x.gif"], "plot x.gif: the ending is neither .svg nor .png"),
     ] {
         let run = run(BREAK_TEST, arguments);
         assert_eq!(run.code, code, "{arguments:?}: {run:?}");

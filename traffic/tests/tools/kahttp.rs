@@ -70,6 +70,10 @@ fn without_keep_alive_each_request_has_its_connection() {
         assert_eq!(found["Received"], found["Sent"]);
         assert_eq!(found["FailedConnections"], 0);
     }
+    // The end of the run meets connections that are being made. None of them fails.
+    let found = ask(&site.url("http", "127.0.0.1"), &["-disable_ka", "-rate=100000"]).json();
+    assert_eq!(found["Dials"], found["Sent"], "{found}");
+    assert_eq!(found["FailedConnects"], 0, "{found}");
     // The server may want it, too. Then the client notices and dials again.
     let site = self::site(&["-disable_ka"]);
     let found = ask(&site.url("http", "127.0.0.1"), &[]).json();

@@ -7,6 +7,7 @@ use crate::side_by_side::datagrams::{FRAGMENTS, Order};
 use crate::side_by_side::load::{Load, Pace};
 use crate::side_by_side::results::{CaseResults, Column, Comparison, Figures};
 use crate::side_by_side::rig::{Alternative, Flow, Rig};
+use crate::side_by_side::session::Session;
 
 /// Datagrams a second that everybody stands.
 const RATE: f64 = 10_000.0;

@@ -12,6 +12,7 @@ use crate::side_by_side::load::Pace;
 use crate::side_by_side::results::{CaseResults, Column, Comparison, Figures};
 use crate::side_by_side::rig::{Alternative, Rig, SLOTS};
 use crate::side_by_side::round_trip::{Ends, RoundTrips};
+use crate::side_by_side::session::Session;
 
 /// Percent of saturation.
 const LOADS: [u32; 2] = [10, 50];

@@ -17,6 +17,7 @@ use super::interrupt::Interrupted;
 use super::load::{Load, Pace};
 use super::results::{CaseResults, Figures, Row};
 use super::rig::{Alternative, Rig};
+use super::session::Session;
 
 /// A case, by its name on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -118,9 +119,9 @@ impl Case {
 
 /// Who is measured, in what variant of the case.
 #[derive(Clone, Debug)]
-pub struct Entrant<V> {
+pub struct Entrant<V, A = Alternative> {
     /// What is measured, where alternatives are compared.
-    pub alternative: Alternative,
+    pub alternative: A,
     /// What rows are called.
     pub name: String,
     /// What tells variants apart.
@@ -129,9 +130,9 @@ pub struct Entrant<V> {
     pub setting: V,
 }
 
-impl<V> Entrant<V> {
+impl<V, A: fmt::Display> Entrant<V, A> {
     /// Of this alternative, in a variant of the case.
-    pub fn new(alternative: Alternative, variant: impl Into<String>, setting: V) -> Self {
+    pub fn new(alternative: A, variant: impl Into<String>, setting: V) -> Self {
         let (name, variant) = (alternative.to_string(), variant.into());
         Entrant { alternative, name, variant, setting }
     }
@@ -147,14 +148,14 @@ pub struct Measured {
 
 /// Measures everybody in every round, each round beginning with another one. Who fails is noted and
 /// not tried again.
-pub fn in_turns<V>(
-    rig: &Rig,
+pub fn in_turns<V, A>(
+    session: &impl Session,
     case: &str,
     rounds: u32,
-    entrants: &[Entrant<V>],
-    mut measure: impl FnMut(&Entrant<V>) -> anyhow::Result<Figures>,
+    entrants: &[Entrant<V, A>],
+    mut measure: impl FnMut(&Entrant<V, A>) -> anyhow::Result<Figures>,
 ) -> anyhow::Result<Measured> {
-    let row = |entrant: &Entrant<V>| Row {
+    let row = |entrant: &Entrant<V, A>| Row {
         name: entrant.name.clone(),
         variant: entrant.variant.clone(),
         rounds: Vec::new(),
@@ -169,13 +170,13 @@ pub fn in_turns<V>(
                 continue;
             }
             let title = row.title();
-            rig.progress(&format!("{case}, round {} of {rounds}: {title}", round + 1));
+            session.progress(&format!("{case}, round {} of {rounds}: {title}", round + 1));
             row.rounds.push(match measure(entrant) {
                 Ok(figures) => Some(figures),
                 Err(error) if error.is::<Interrupted>() => return Err(error),
                 Err(error) => {
                     let note = format!("{title}: failed in round {}: {error:#}", round + 1);
-                    rig.progress(&note);
+                    session.progress(&note);
                     notes.push(note);
                     None
                 }

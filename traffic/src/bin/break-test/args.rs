@@ -3,9 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{bail, ensure};
+use anyhow::ensure;
 use traffic::address;
 use traffic::flags::{CommandLine, Flag, FlagValue, Operands};
+use traffic::picture::PictureFile;
 
 use crate::report::Format;
 
@@ -59,7 +60,7 @@ times a second, and keeps a TCP stream of 10 Mbit/s. UDP and the stream need
         Flag {
             name: "plot",
             value: "FILE",
-            help: "Draw the breaks over time into this SVG file",
+            help: "Draw the breaks over time into this .svg or .png file",
             slot: |args| &mut args.plot,
         },
         Flag {
@@ -96,7 +97,7 @@ pub struct Settings {
     pub time: Duration,
     pub during: Option<String>,
     pub format: Format,
-    pub plot: Option<String>,
+    pub plot: Option<PictureFile>,
     pub longest_break: Option<Duration>,
 }
 
@@ -129,9 +130,10 @@ impl Args {
             false => self.paths.iter().map(|text| Path::parse(text)).collect::<Result<_, _>>()?,
         };
         ensure!(self.duration_seconds > 0, "duration-seconds 0: needs some time");
-        if !self.plot.is_empty() && !self.plot.ends_with(".svg") {
-            bail!("plot {}: only pictures with the ending .svg can be made", self.plot);
-        }
+        let plot = match self.plot.is_empty() {
+            true => None,
+            false => Some(PictureFile::named(&self.plot)?),
+        };
         Ok(Settings {
             paths,
             connect_port: self.remote_port,
@@ -139,7 +141,7 @@ impl Args {
             time: Duration::from_secs(self.duration_seconds.into()),
             during: (!self.during.is_empty()).then_some(self.during),
             format: self.output,
-            plot: (!self.plot.is_empty()).then_some(self.plot),
+            plot,
             longest_break: self.max_break.0,
         })
     }
@@ -211,7 +213,7 @@ mod tests {
         for (arguments, part) in [
             (&["10.0.0.300"][..], "resolve \"10.0.0.300\""),
             (&["-duration-seconds=0"], "duration-seconds 0: needs some time"),
-            (&["-plot=x.png"], "only pictures with the ending .svg"),
+            (&["-plot=x.gif"], "plot x.gif: the ending is neither .svg nor .png"),
         ] {
             let error = settings(arguments).err().unwrap();
             assert!(error.contains(part), "{error}");

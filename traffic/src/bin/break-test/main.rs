@@ -13,7 +13,6 @@ mod trials;
 
 use std::io::{self, Write as _};
 use std::net::IpAddr;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::thread;
@@ -44,7 +43,7 @@ fn test(settings: &Settings) -> anyhow::Result<ExitCode> {
     let text = report.shown_as(settings.format);
     io::stdout().write_all(text.as_bytes()).context("write to stdout")?;
     if let Some(file) = &settings.plot {
-        picture::write(&report, Path::new(file))?;
+        file.write(&picture::TimeLine(&report))?;
     }
     Ok(match settings.longest_break {
         Some(limit) if report.longest_break() > limit => ExitCode::from(NOT_ACCEPTED),

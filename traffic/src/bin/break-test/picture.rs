@@ -1,90 +1,92 @@
 //! The breaks over time: a line for each probe, with what was done in the middle.
 
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
-use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+use traffic::picture::{Area, Drawing, Drawn, FONT, GREEN as WELL, INK, RED as BROKEN, room_for};
 
 use crate::report::{Report, Row};
 
-const WIDTH: i32 = 900;
-/// Of the names before the lines, and of the figures behind them.
+/// Of the lines.
+const LINES: i32 = 620;
+/// Of the names before them, at least, and of the figures behind them.
 const NAMES: i32 = 170;
 const FIGURES: i32 = 110;
 const TOP: i32 = 70;
 const STEP: i32 = 26;
 const BOTTOM: i32 = 44;
-const FONT: &str = "sans-serif";
-const INK: RGBColor = RGBColor(40, 40, 40);
-const WELL: RGBColor = RGBColor(44, 140, 80);
-const BROKEN: RGBColor = RGBColor(204, 51, 51);
 const UNKNOWN: RGBColor = RGBColor(200, 200, 200);
 const DURING: RGBColor = RGBColor(255, 232, 180);
 
-type Drawn = Result<(), Box<dyn std::error::Error>>;
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+/// What is drawn of a report.
+pub struct TimeLine<'a>(pub &'a Report);
 
-pub fn write(report: &Report, file: &Path) -> anyhow::Result<()> {
-    let picture = svg(report).map_err(|error| anyhow!("draw plot: {error}"))?;
-    fs::write(file, picture).with_context(|| format!("write plot {}", file.display()))
+impl TimeLine<'_> {
+    /// Where the lines begin.
+    fn left(&self) -> i32 {
+        let names = self.0.rows.iter().map(|row| room_for(&name(row)) + 2 * 10);
+        names.fold(NAMES, i32::max)
+    }
+
+    /// Where they end.
+    fn floor(&self) -> i32 {
+        let rows = i32::try_from(self.0.rows.len()).unwrap_or(i32::MAX);
+        TOP.saturating_add(STEP.saturating_mul(rows)).min(1 << 15)
+    }
+
+    fn x(&self, time: Duration) -> i32 {
+        let part = time.as_secs_f64() / self.0.time.as_secs_f64();
+        self.left() + pixels(part * f64::from(LINES))
+    }
 }
 
-fn svg(report: &Report) -> Result<String, Box<dyn std::error::Error>> {
-    let mut picture = String::new();
-    let height = TOP + STEP * i32::try_from(report.rows.len())? + BOTTOM;
-    {
-        let size = (WIDTH.unsigned_abs(), height.unsigned_abs());
-        let area = SVGBackend::with_string(&mut picture, size).into_drawing_area();
-        area.fill(&WHITE)?;
-        draw(report, &area, height)?;
-        area.present()?;
+impl Drawing for TimeLine<'_> {
+    fn size(&self) -> (u32, u32) {
+        let width = self.left() + LINES + FIGURES;
+        (width.unsigned_abs(), (self.floor() + BOTTOM).unsigned_abs())
     }
-    Ok(picture)
-}
 
-fn draw(report: &Report, area: &Area<'_>, height: i32) -> Drawn {
-    let text =
-        |horizontal| (FONT, 14).into_font().color(&INK).pos(Pos::new(horizontal, VPos::Center));
-    let bold = (FONT, 17).into_font().style(FontStyle::Bold).color(&INK);
-    area.draw_text("Breaks over time", &bold, (14, 12))?;
-    let x = |time: Duration| {
-        let part = time.as_secs_f64() / report.time.as_secs_f64();
-        NAMES + pixels(part * f64::from(WIDTH - NAMES - FIGURES))
-    };
-    let floor = height - BOTTOM;
-    if let Some(disturbance) = &report.disturbance {
-        let (left, right) = (x(disturbance.from), x(disturbance.to).max(x(disturbance.from) + 2));
-        area.draw(&Rectangle::new([(left, TOP - 12), (right, floor)], DURING.filled()))?;
-        let name: String = disturbance.command.chars().take(90).collect();
-        area.draw_text(&name, &text(HPos::Center), ((left + right) / 2, TOP - 24))?;
-    }
-    for (place, row) in (0i32..).zip(&report.rows) {
-        let y = TOP + STEP * place + STEP / 2;
-        let name = format!("{} {}", row.path, row.probe.name());
-        area.draw_text(&name, &text(HPos::Right), (NAMES - 10, y))?;
-        let whole = [(NAMES, y - 7), (x(report.time), y + 7)];
-        let colour = if row.outcome.unavailable.is_some() { UNKNOWN } else { WELL };
-        area.draw(&Rectangle::new(whole, colour.filled()))?;
-        for one in &row.outcome.breaks {
-            // The shortest is seen, too.
-            let (left, right) = (x(one.from), x(one.to).max(x(one.from) + 2));
-            area.draw(&Rectangle::new([(left, y - 9), (right, y + 9)], BROKEN.filled()))?;
+    fn draw<B: DrawingBackend<ErrorType: 'static>>(&self, area: &Area<B>) -> Drawn {
+        let Self(report) = *self;
+        let text =
+            |horizontal| (FONT, 14).into_font().color(&INK).pos(Pos::new(horizontal, VPos::Center));
+        let bold = (FONT, 17).into_font().style(FontStyle::Bold).color(&INK);
+        area.draw_text("Breaks over time", &bold, (14, 12))?;
+        let (left, floor) = (self.left(), self.floor());
+        if let Some(disturbance) = &report.disturbance {
+            let (from, to) = (self.x(disturbance.from), self.x(disturbance.to));
+            let to = to.max(from + 2);
+            area.draw(&Rectangle::new([(from, TOP - 12), (to, floor)], DURING.filled()))?;
+            let command: String = disturbance.command.chars().take(80).collect();
+            area.draw_text(&command, &text(HPos::Center), ((from + to) / 2, TOP - 24))?;
         }
-        area.draw_text(&figure(row), &text(HPos::Left), (WIDTH - FIGURES + 10, y))?;
+        for (place, row) in (0i32..).zip(&report.rows) {
+            let y = TOP + STEP * place + STEP / 2;
+            area.draw_text(&name(row), &text(HPos::Right), (left - 10, y))?;
+            let whole = [(left, y - 7), (left + LINES, y + 7)];
+            let colour = if row.outcome.unavailable.is_some() { UNKNOWN } else { WELL };
+            area.draw(&Rectangle::new(whole, colour.filled()))?;
+            for one in &row.outcome.breaks {
+                // The shortest is seen, too.
+                let (from, to) = (self.x(one.from), self.x(one.to).max(self.x(one.from) + 2));
+                area.draw(&Rectangle::new([(from, y - 9), (to, y + 9)], BROKEN.filled()))?;
+            }
+            area.draw_text(&figure(row), &text(HPos::Left), (left + LINES + 10, y))?;
+        }
+        let step = (report.time.as_secs() / 10).max(1);
+        for second in (0..=report.time.as_secs()).step_by(usize::try_from(step)?) {
+            let x = self.x(Duration::from_secs(second));
+            area.draw(&PathElement::new([(x, floor), (x, floor + 5)], INK.stroke_width(1)))?;
+            area.draw_text(&second.to_string(), &text(HPos::Center), (x, floor + 14))?;
+        }
+        area.draw_text("time [s]", &text(HPos::Center), (left + LINES / 2, floor + 32))?;
+        Ok(())
     }
-    let step = (report.time.as_secs() / 10).max(1);
-    for second in (0..=report.time.as_secs()).step_by(usize::try_from(step)?) {
-        let left = x(Duration::from_secs(second));
-        area.draw(&PathElement::new([(left, floor), (left, floor + 5)], INK.stroke_width(1)))?;
-        area.draw_text(&second.to_string(), &text(HPos::Center), (left, floor + 14))?;
-    }
-    let middle = (NAMES + WIDTH - FIGURES) / 2;
-    area.draw_text("time [s]", &text(HPos::Center), (middle, floor + 32))?;
-    Ok(())
+}
+
+fn name(row: &Row) -> String {
+    format!("{} {}", row.path, row.probe.name())
 }
 
 fn figure(row: &Row) -> String {
@@ -97,20 +99,51 @@ fn figure(row: &Row) -> String {
 
 #[expect(clippy::cast_possible_truncation, reason = "it is clamped to the picture")]
 fn pixels(length: f64) -> i32 {
-    length.clamp(0.0, f64::from(WIDTH)).round() as i32
+    length.clamp(0.0, f64::from(LINES)).round() as i32
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
+    use traffic::picture;
+
     use super::*;
     use crate::report::tests::report;
 
     #[test]
     fn a_picture_has_a_line_for_each_probe() {
-        let picture = svg(&report()).unwrap();
+        let picture = picture::svg(&TimeLine(&report())).unwrap();
         for part in ["vip icmp", "320 ms", "vip tcp", "no break", "vip udp", "not measured", "true"]
         {
             assert!(picture.contains(part), "{part}: {picture}");
         }
+    }
+
+    #[test]
+    fn pixels_show_what_happened_when() {
+        let file = picture::png(&TimeLine(&report())).unwrap();
+        let mut reader = png::Decoder::new(Cursor::new(file)).read_info().unwrap();
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        let info = reader.next_frame(&mut pixels).unwrap();
+        assert_eq!((info.width, info.height), (900, 192));
+        // 10 s are 620 pixels.
+        let at = |row: usize, tenths: usize| {
+            let (x, y) = (170 + tenths * 620 / 100, 70 + 26 * row + 13);
+            let place = (y * 900 + x) * 3;
+            (pixels[place], pixels[place + 1], pixels[place + 2])
+        };
+        let [well, broken, unknown] = [WELL, BROKEN, UNKNOWN].map(|colour| colour.rgb());
+        // The break from 5.01 s to 5.33 s.
+        assert_eq!([at(0, 10), at(0, 52), at(0, 60)], [well, broken, well]);
+        assert_eq!([at(1, 10), at(1, 52), at(1, 60)], [well; 3]);
+        assert_eq!([at(2, 10), at(2, 52)], [unknown; 2]);
+    }
+
+    #[test]
+    fn long_names_make_it_wider() {
+        let mut long = report();
+        long.rows[1].path = "2001:db8:1234:5678:9abc:def0:1234:5678".to_owned();
+        assert_eq!(TimeLine(&long).size(), (20 + 9 * 42 + 620 + 110, 192));
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{bail, ensure};
 use traffic::flags::{CommandLine, Flag, FlagValue};
+use traffic::picture::PictureFile;
 use traffic::sources::SourceFlags;
 use traffic::stats::analysis::Kind;
 use traffic::{address, server, source_flags};
@@ -119,7 +120,7 @@ it. Its exit code is 0 even if all connections failed; -fail-on changes that to 
         Flag {
             name: "plot",
             value: "FILE",
-            help: "Draw the analysis into this SVG file instead of printing it",
+            help: "Draw the analysis into this .svg or .png file instead of printing it",
             slot: |args| &mut args.plot,
         },
         Flag {
@@ -164,7 +165,7 @@ pub enum Task {
 pub struct Analysis {
     pub file: String,
     pub kind: Kind,
-    pub plot: Option<String>,
+    pub plot: Option<PictureFile>,
 }
 
 /// How much of the statistics is printed.
@@ -209,7 +210,10 @@ impl Args {
             let Some(kind) = Kind::named(&self.analyze) else {
                 bail!("analyze {:?}: neither throughput, connections nor hosts", self.analyze);
             };
-            let plot = (!self.plot.is_empty()).then_some(self.plot);
+            let plot = match self.plot.is_empty() {
+                true => None,
+                false => Some(PictureFile::named(&self.plot)?),
+            };
             return Ok(Task::Analyze(Analysis { file: self.stat_file, kind, plot }));
         }
         ensure!(self.plot.is_empty(), "plot {}: needs statistics (-stat_file)", self.plot);
@@ -311,7 +315,7 @@ mod tests {
             panic!("no analysis");
         };
         assert_eq!(analysis.kind, Kind::Hosts);
-        assert_eq!(analysis.plot.as_deref(), Some("x.svg"));
+        assert_eq!(analysis.plot, Some(PictureFile::named("x.svg").unwrap()));
     }
 
     #[test]

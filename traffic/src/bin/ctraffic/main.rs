@@ -8,7 +8,6 @@ mod progress;
 mod server;
 
 use std::io::{self, Write as _};
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -42,7 +41,7 @@ fn main() -> ExitCode {
 fn analyze(analysis: &Analysis) -> anyhow::Result<()> {
     let statistics = Statistics::read(&analysis.file)?;
     match &analysis.plot {
-        Some(file) => Ok(plot::write(&statistics, analysis.kind, Path::new(file))?),
+        Some(file) => Ok(plot::write(&statistics, analysis.kind, file)?),
         None => print(&analysis::text(&statistics, analysis.kind)?),
     }
 }

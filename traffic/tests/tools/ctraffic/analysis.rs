@@ -69,13 +69,15 @@ fn own_statistics_are_analysed_and_drawn() {
         text.lines().skip(1).map(|l| l.split(' ').nth(1).unwrap().parse().unwrap()).collect();
     assert!(rates[1] > 90.0 && rates[1] < 110.0, "{text}");
     for kind in ["throughput", "connections", "hosts"] {
-        let picture = folder.path().join(format!("{kind}.svg"));
-        let drawn = run(
-            CTRAFFIC,
-            &["-stat_file", saved, "-analyze", kind, "-plot", picture.to_str().unwrap()],
-        );
-        assert_eq!((drawn.code, drawn.stdout.as_str()), (0, ""), "{drawn:?}");
-        assert!(std::fs::read_to_string(picture).unwrap().starts_with("<svg"));
+        for (ending, beginning) in [("svg", &b"<svg"[..]), ("png", b"\x89PNG")] {
+            let picture = folder.path().join(format!("{kind}.{ending}"));
+            let drawn = run(
+                CTRAFFIC,
+                &["-stat_file", saved, "-analyze", kind, "-plot", picture.to_str().unwrap()],
+            );
+            assert_eq!((drawn.code, drawn.stdout.as_str()), (0, ""), "{drawn:?}");
+            assert!(std::fs::read(picture).unwrap().starts_with(beginning));
+        }
     }
 }
 
@@ -88,7 +90,7 @@ fn what_cannot_be_analysed_is_an_error() {
         (&["-analyze=hosts", "-plot=x.svg"], &summary, "no connections found"),
         (&[], "", "read statistics -: EOF while parsing"),
         (&[], "{\"Started\":5}", "read statistics -: invalid type"),
-        (&["-plot=x.gif"], FOREIGN, "only pictures with the ending .svg"),
+        (&["-plot=x.gif"], FOREIGN, "plot x.gif: the ending is neither .svg nor .png"),
     ] {
         let run = analyze(arguments, statistics);
         assert_eq!(run.code, 1, "{arguments:?}");

@@ -91,7 +91,8 @@ pub fn run(runtime: &Runtime, settings: Settings) -> anyhow::Result<Outcome> {
 /// How long an answer, and a connection, are waited for.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// How long answers are waited for after a signal.
+/// How long answers are waited for after a signal, and connections after the
+/// end of the run.
 const FINISH_LIMIT: Duration = Duration::from_secs(1);
 
 /// The wait before a connect is tried again: this more each time, up to the
@@ -219,12 +220,12 @@ impl Run {
             state.begun - 1
         };
         for attempt in 1.. {
-            // One that is under way at the end has not failed yet.
+            // What the end of the run would cut off has not failed.
             let limit = (Instant::now() + LIMIT).min(self.deadline + FINISH_LIMIT);
-            let dialed = timeout_at(
-                limit.into(),
-                Connection::dial(&self.settings, self.connector.as_ref(), number),
-            );
+            // On the heap, for as long as it takes: a handshake needs more room than all that a
+            // client has for the rest of the run.
+            let dial = Connection::dial(&self.settings, self.connector.as_ref(), number);
+            let dialed = timeout_at(limit.into(), Box::pin(dial));
             let error = match dialed.await {
                 Ok(Ok(connection)) => {
                     self.report.borrow_mut().dials += 1;

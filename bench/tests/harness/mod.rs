@@ -1,0 +1,58 @@
+//! What tests of whole benchmarks have in common.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const BENCH: &str = env!("CARGO_BIN_EXE_bench");
+
+/// What a run has printed and saved.
+pub struct Run {
+    pub cases: Vec<Value>,
+    pub tables: String,
+}
+
+/// Runs a benchmark with the programs of these packages. It needs root; without it, this says so and
+/// does nothing.
+pub fn run(packages: &[&str], arguments: &[&str]) -> Option<Run> {
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        eprintln!("skipped: networks need root");
+        return None;
+    }
+    build(packages);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("figures.json");
+    let output = Command::new(BENCH)
+        .args(arguments)
+        .arg("--json")
+        .arg(&file)
+        .args(["--bin-dir".as_ref(), Path::new(BENCH).parent().unwrap().as_os_str()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    // What was saved can be shown again.
+    let report: Output = Command::new(BENCH).arg("report").arg(&file).output().unwrap();
+    assert!(report.status.success() && report.stdout == output.stdout);
+    let results: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    Some(Run {
+        cases: results["cases"].as_array().unwrap().clone(),
+        tables: String::from_utf8_lossy(&output.stdout).into_owned(),
+    })
+}
+
+/// Tests of this package alone build no other programs.
+fn build(packages: &[&str]) {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet"]);
+    for package in packages {
+        cargo.args(["-p", package]);
+    }
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    assert!(cargo.status().unwrap().success());
+}
