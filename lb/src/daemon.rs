@@ -23,6 +23,7 @@ use crate::fragments::{self, FragSettings};
 use crate::installed::Installed;
 use crate::mirror::{Mirror, Mirrored, Wake};
 use crate::overload::Overload;
+use crate::skew::{Handed, Skew, Told};
 use crate::summary;
 use crate::worker::{Losses, Worker};
 
@@ -61,10 +62,13 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     drop(snapshot); // a copy of the whole table
 
     let losses: Vec<Losses> = numbers.iter().map(|_| Losses::default()).collect();
+    let handed: Vec<Handed> = numbers.iter().map(|_| Handed::default()).collect();
+    let told = Told::default();
     let stop = AtomicBool::new(false);
     let (mirrored, wake) = (Mirrored::default(), Wake::default());
     let mut workers = Vec::new();
-    for (place, (&number, losses)) in numbers.iter().zip(&losses).enumerate() {
+    for (place, ((&number, losses), handed)) in numbers.iter().zip(&losses).zip(&handed).enumerate()
+    {
         workers.push(Worker {
             number,
             current: &current,
@@ -73,6 +77,8 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
             row: stats.row(place).context("counters: a row is missing")?,
             losses,
             mirrored: (place == 0 && mirror.is_some()).then_some(&mirrored),
+            handed,
+            told: (place == 0).then_some(&told),
             gather: settings.gather,
             stop: &stop,
         });
@@ -81,9 +87,18 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     // The kernel's default of 50 µs would make the short waits of the workers half as long again.
     set_timer_slack(Duration::from_micros(1)).context("set the timer slack")?;
     let overload = Overload::new(kernel_queues, &numbers, &losses);
+    let skew = Skew::new(settings.skew_period, &handed, &told, Instant::now());
     let complaint = String::new();
-    let mut watching =
-        Watching { settings, signals, watch, current: &current, wake: &wake, overload, complaint };
+    let mut watching = Watching {
+        settings,
+        signals,
+        watch,
+        current: &current,
+        wake: &wake,
+        overload,
+        skew,
+        complaint,
+    };
     std::thread::scope(|scope| {
         let handles: Vec<_> = workers
             .iter()
@@ -256,6 +271,7 @@ struct Watching<'a> {
     current: &'a Current,
     wake: &'a Wake,
     overload: Overload<'a>,
+    skew: Skew<'a>,
     /// The last one about a new table, so that it is not repeated.
     complaint: String,
 }
@@ -279,6 +295,7 @@ impl Watching<'_> {
             if looked.elapsed() >= TICK {
                 self.overload.look();
                 looked = Instant::now();
+                self.skew.look(self.current, looked);
             }
         }
         Ok(())

@@ -10,6 +10,7 @@ mod installed;
 mod mirror;
 mod overload;
 mod rules;
+mod skew;
 mod status;
 mod summary;
 mod worker;

@@ -291,6 +291,11 @@ impl Mirror {
                 Ok(())
             }
             Some("queue" | "target") => Err(error.into()),
+            Some("limit") if !self.is_started => {
+                warn!("INITs of SCTP are not counted: this kernel refuses: {cause}");
+                self.wanted.show_inits = false;
+                Ok(())
+            }
             None | Some("lookup")
                 if self.counts()
                     && !self.is_started

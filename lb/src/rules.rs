@@ -10,7 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use lb_core::fast::{Family, Lane, Shape, lanes};
 use lb_core::table::{Config, MAX_TARGETS};
-use lb_core::wire::protocol;
+use lb_core::wire::{protocol, sctp};
 use lb_sys::nft::{Base, Comparison, Expression, Hook, Meta, Queues, Register, Rule};
 
 use crate::cidr::Cidr;
@@ -32,6 +32,8 @@ pub struct Wanted {
     pub mark_mask: u32,
     /// Whether the fast plane counts by mark.
     pub count_targets: bool,
+    /// Whether the fast plane shows INITs of SCTP to the queue.
+    pub show_inits: bool,
 }
 
 /// By which means the kernel hands packets over.
@@ -78,6 +80,10 @@ pub const TARGETS: &str = "targets";
 /// Its room: as many targets as a table can have, and those that went a moment ago.
 pub const MOST_COUNTED: u32 = 2 * MAX_TARGETS;
 
+/// INITs in a second that the fast plane shows to the queue, of each version of IP: enough to know them by, and
+/// a flood of them leaves the queue to others.
+const INITS_SHOWN: u64 = 1000;
+
 const QUEUE: &str = "queue";
 const VIPS: &str = "vips";
 
@@ -88,7 +94,8 @@ impl Ruleset {
         let mut chains = vec![chain(QUEUE, None, vec![queue_rule(wanted, by)])];
         for family in [Family::V4, Family::V6] {
             if let (Some(config), Some(map)) = (fast, &map) {
-                chains.push(chain(name_of(family), None, fast_rules(wanted, family, config, map)));
+                let rules = fast_rules(wanted, family, by, config, map);
+                chains.push(chain(name_of(family), None, rules));
             }
         }
         let entry = |family| if fast.is_some() { name_of(family) } else { QUEUE };
@@ -150,13 +157,17 @@ fn name_of(family: Family) -> &'static str {
 const FIRST: Register = Register(0);
 
 fn queue_rule(wanted: &Wanted, by: QueueBy) -> Rule {
+    rule("to the queue".into(), to_queue(wanted, by, wanted.queues))
+}
+
+fn to_queue(wanted: &Wanted, by: QueueBy, queues: Queues) -> Vec<Expression> {
     let mut expressions = vec![Expression::Count { counter: QUEUED.into() }];
     expressions.extend(wanted.notrack.then_some(Expression::NoTrack));
     expressions.push(match by {
-        QueueBy::Expression => Expression::Queue(wanted.queues),
-        QueueBy::Target => Expression::QueueTarget(wanted.queues),
+        QueueBy::Expression => Expression::Queue(queues),
+        QueueBy::Target => Expression::QueueTarget(queues),
     });
-    rule("to the queue".into(), expressions)
+    expressions
 }
 
 fn device_rule(device: &str) -> Rule {
@@ -219,7 +230,13 @@ fn to_vip(vip: &Cidr, family: Family) -> Vec<Expression> {
 }
 
 /// What is not for the kernel goes to the queue, then the lanes, then the queue for what is left.
-fn fast_rules(wanted: &Wanted, family: Family, config: &Config, map: &Map) -> Vec<Rule> {
+fn fast_rules(
+    wanted: &Wanted,
+    family: Family,
+    by: QueueBy,
+    config: &Config,
+    map: &Map,
+) -> Vec<Rule> {
     let version = match family {
         Family::V4 => "IPv4",
         Family::V6 => "IPv6",
@@ -259,6 +276,9 @@ fn fast_rules(wanted: &Wanted, family: Family, config: &Config, map: &Map) -> Ve
         rules.push(rule(format!("{version} SCTP in UDP to port {port}"), expressions));
     }
     for lane in lanes(family, &config.modes) {
+        if lane.protocol == protocol::SCTP && wanted.show_inits {
+            rules.push(init_rule(wanted, version, &lane, by, config, map));
+        }
         rules.push(lane_rule(wanted, version, &lane, config, map));
     }
     let rest = vec![Expression::Goto(QUEUE.into())];
@@ -273,23 +293,85 @@ fn protocol_offset(family: Family) -> u32 {
     }
 }
 
-/// Addresses, protocol and ports go into registers side by side, as they stand in a key.
 fn lane_rule(wanted: &Wanted, version: &str, lane: &Lane, config: &Config, map: &Map) -> Rule {
+    let mut expressions = of_lane(lane);
+    expressions.extend(mark_by_slot(lane, config, map));
+    if wanted.count_targets {
+        // The register has the mark already, but nft 1.0.6 dies of a rule that looks up what it looked up.
+        // A mark without a counter is a miss like any other: the queue gives the same mark.
+        let mark = registers(lane.family).mark;
+        expressions.extend([
+            Expression::Meta { key: Meta::Mark, to: mark },
+            Expression::CountIn { set: TARGETS.into(), key: mark },
+        ]);
+    }
+    expressions.extend(wanted.notrack.then_some(Expression::NoTrack));
+    expressions.extend([Expression::Count { counter: FAST.into() }, Expression::Accept]);
+    let protocol = match lane.protocol {
+        protocol::TCP => "TCP",
+        protocol::UDP => "UDP",
+        _ => "SCTP",
+    };
+    rule(format!("{version} {protocol} by its slot"), expressions)
+}
+
+/// The first packet of an association is shown to the queue with its mark: the worker gives the same one, and
+/// where there is none the packet goes on with this. What is beyond the limit stays in the lane.
+fn init_rule(
+    wanted: &Wanted,
+    version: &str,
+    lane: &Lane,
+    by: QueueBy,
+    config: &Config,
+    map: &Map,
+) -> Rule {
+    const CHUNK_AT: u32 = sctp::HEADER_LEN as u32;
+    let mut expressions = of_lane(lane);
+    let chunk = registers(lane.family).slot;
+    expressions.extend([
+        Expression::Payload { base: Base::Transport, offset: CHUNK_AT, len: 1, to: chunk },
+        equal(chunk, &[sctp::INIT]),
+        Expression::Limit { rate: INITS_SHOWN, burst: INITS_SHOWN as u32 },
+    ]);
+    expressions.extend(mark_by_slot(lane, config, map));
+    let queues = Queues { bypass: true, ..wanted.queues };
+    expressions.extend(to_queue(wanted, by, queues));
+    rule(format!("{version} INITs of SCTP to the queue, marked"), expressions)
+}
+
+/// Addresses, protocol and ports go into registers side by side, as they stand in a key.
+struct Registers {
+    protocol: Register,
+    ports: Register,
+    slot: Register,
+    mark: Register,
+}
+
+fn registers(family: Family) -> Registers {
+    let protocol = match family {
+        Family::V4 => 2,
+        Family::V6 => 8,
+    };
+    let [protocol, ports, slot, mark] = [0, 1, 2, 3].map(|after| Register(protocol + after));
+    Registers { protocol, ports, slot, mark }
+}
+
+/// Of the lane's protocol.
+fn of_lane(lane: &Lane) -> Vec<Expression> {
+    let protocol = registers(lane.family).protocol;
+    vec![network(protocol_offset(lane.family), 1, protocol), equal(protocol, &[lane.protocol])]
+}
+
+/// Gives the packet the mark of its slot; ends the rule where it has no ports or the slot no mark.
+fn mark_by_slot(lane: &Lane, config: &Config, map: &Map) -> Vec<Expression> {
     let (address_at, address_len) = match lane.family {
         Family::V4 => (12, 4),
         Family::V6 => (8, 16),
     };
-    let protocol_place = match lane.family {
-        Family::V4 => 2,
-        Family::V6 => 8,
-    };
-    let [protocol, ports, slot, mark] = [0, 1, 2, 3].map(|after| Register(protocol_place + after));
-    let mut expressions = vec![
-        network(protocol_offset(lane.family), 1, protocol),
-        equal(protocol, &[lane.protocol]),
-        // Where they are missing the walk has to say so, whatever the key is.
-        Expression::Payload { base: Base::Transport, offset: 0, len: 4, to: ports },
-    ];
+    let Registers { protocol: _, ports, slot, mark } = registers(lane.family);
+    // Where they are missing the walk has to say so, whatever the key is.
+    let load_ports = Expression::Payload { base: Base::Transport, offset: 0, len: 4, to: ports };
+    let mut expressions = vec![load_ports];
     let (from, len) = match lane.shape {
         Shape::Ports => (ports, 4),
         Shape::Client => (FIRST, address_len),
@@ -309,22 +391,7 @@ fn lane_rule(wanted: &Wanted, version: &str, lane: &Lane, config: &Config, map: 
         Expression::Lookup { map: map.name.clone(), key: slot, to: mark },
         Expression::SetMark { from: mark },
     ]);
-    if wanted.count_targets {
-        // The register has the mark already, but nft 1.0.6 dies of a rule that looks up what it looked up.
-        // A mark without a counter is a miss like any other: the queue gives the same mark.
-        expressions.extend([
-            Expression::Meta { key: Meta::Mark, to: mark },
-            Expression::CountIn { set: TARGETS.into(), key: mark },
-        ]);
-    }
-    expressions.extend(wanted.notrack.then_some(Expression::NoTrack));
-    expressions.extend([Expression::Count { counter: FAST.into() }, Expression::Accept]);
-    let protocol = match lane.protocol {
-        protocol::TCP => "TCP",
-        protocol::UDP => "UDP",
-        _ => "SCTP",
-    };
-    rule(format!("{version} {protocol} by its slot"), expressions)
+    expressions
 }
 
 fn network(offset: u32, len: u32, to: Register) -> Expression {
@@ -353,6 +420,7 @@ mod tests {
             queues: Queues { first: 2, count: 1, bypass: false },
             mark_mask: u32::MAX,
             count_targets: false,
+            show_inits: true,
         }
     }
 
@@ -399,11 +467,31 @@ mod tests {
             "IPv4 SCTP in UDP to port 9899",
             "IPv4 TCP by its slot",
             "IPv4 UDP by its slot",
+            "IPv4 INITs of SCTP to the queue, marked",
             "IPv4 SCTP by its slot",
             "IPv4, what is left",
         ];
         assert_eq!(texts(&ruleset, "ip4"), expected);
         assert_eq!(texts(&ruleset, "ip6").len(), expected.len() - 1);
+    }
+
+    #[test]
+    fn inits_meet_the_queue_with_their_mark_and_pass_it() {
+        let config = Config::default();
+        let wanted = Wanted { notrack: true, ..wanted() };
+        let ruleset = Ruleset::new(&wanted, QueueBy::Target, Some(&config));
+        let init = &ruleset.chains[1].rules[3].expressions;
+        let names: Vec<_> = init.iter().map(Expression::name).collect();
+        let steps = "payload cmp payload cmp limit payload hash lookup meta objref notrack target";
+        assert_eq!(names.join(" "), steps);
+        let bypass = |queues: &Queues| queues.bypass;
+        assert!(matches!(init.last(), Some(Expression::QueueTarget(queues)) if bypass(queues)));
+        let queue = &ruleset.chains[0].rules[0].expressions;
+        assert!(matches!(queue.last(), Some(Expression::QueueTarget(queues)) if !bypass(queues)));
+
+        let without = Wanted { show_inits: false, ..wanted };
+        let without = Ruleset::new(&without, QueueBy::Target, Some(&config));
+        assert_eq!(without.chains[1].rules.len() + 1, ruleset.chains[1].rules.len());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use lb_core::counters::{Counter, Counts, Row};
+use lb_core::openings;
 use lb_core::table::Table;
 use lb_core::walk::{Decision, Policy, walk_with};
 use lb_core::wire;
@@ -17,6 +18,7 @@ use crate::current::Current;
 use crate::fragments;
 use crate::gathering::Gathering;
 use crate::mirror::Mirrored;
+use crate::skew::{Handed, Seen, Told};
 
 /// What a worker shares with the rest of the daemon.
 #[derive(Debug)]
@@ -35,6 +37,10 @@ pub struct Worker<'a> {
     pub losses: &'a Losses,
     /// What the mirror of the rules did, for one of the workers to publish.
     pub mirrored: Option<&'a Mirrored>,
+    /// Where new SCTP associations are told.
+    pub handed: &'a Handed,
+    /// What was warned of about them, for one of the workers to publish.
+    pub told: Option<&'a Told>,
     /// Longest time that packets may gather.
     pub gather: Duration,
     /// Whether to end.
@@ -72,6 +78,7 @@ impl Worker<'_> {
         mut fragments: fragments::Worker<'_>,
     ) -> anyhow::Result<()> {
         let mut counts = Counts::default();
+        let mut seen = Seen::new(self.handed);
         let mut gathering = Gathering::new(self.gather, Instant::now());
         let mut last_words = None;
         loop {
@@ -83,9 +90,11 @@ impl Worker<'_> {
                     break; // It waited meanwhile: what it took is for the new table to decide.
                 }
                 fragments.before_batch();
-                let served = queue
-                    .answer(|packet| self.verdict(packet, &table, &mut fragments, &mut counts));
+                let served = queue.answer(|packet| {
+                    self.verdict(packet, &table, &mut fragments, &mut seen, &mut counts)
+                });
                 fragments.after_batch(&mut counts);
+                seen.after_batch();
                 self.account(&received, &served, &mut counts);
                 if received.is_err() {
                     thread::sleep(AFTER_ERROR);
@@ -109,11 +118,13 @@ impl Worker<'_> {
         packet: &Packet<'_>,
         table: &Table<'_>,
         fragments: &mut fragments::Worker<'_>,
+        seen: &mut Seen<'_>,
         counts: &mut Counts,
     ) -> Verdict {
         let bytes = wire::Packet::copied(packet.payload.unwrap_or_default(), packet.full_len);
         let walked = walk_with(bytes, table, &self.policy, &mut fragments.table, fragments.now);
         counts.record(walked);
+        openings::record(bytes, walked, &table.config().modes, counts, &mut seen.openings);
         match walked.decision {
             Decision::Mark(mark) => {
                 let theirs = packet.mark & !self.mark_mask;
@@ -128,6 +139,9 @@ impl Worker<'_> {
         self.losses.add_to(counts);
         if let Some(mirrored) = self.mirrored {
             mirrored.add_to(counts);
+        }
+        if let Some(told) = self.told {
+            told.add_to(counts);
         }
     }
 

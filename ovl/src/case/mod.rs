@@ -14,6 +14,7 @@ mod pmtu;
 mod privilege;
 mod queues;
 mod reconfigure;
+mod sctp;
 mod table;
 mod targets;
 mod traffic;
@@ -73,6 +74,7 @@ pub fn all() -> Vec<&'static Case> {
         daemon::CASES,
         privilege::CASES,
         fast_plane::CASES,
+        sctp::CASES,
     ];
     groups.into_iter().flatten().collect()
 }
