@@ -13,7 +13,7 @@ const SYSTEM: [&str; 10] =
     ["bash", "busybox", "curl", "ethtool", "ip", "ip6tables", "iptables", "nft", "ping", "timeout"];
 
 /// Programs under test.
-const NAMES: [&str; 3] = ["lb", "shm-tool", "mconnect"];
+const NAMES: [&str; 4] = ["lb", "shm-tool", "mconnect", "sctpt"];
 
 /// The folder of the built binaries; all of them were there when it was made.
 #[derive(Clone)]
