@@ -3,10 +3,19 @@
 //! A [`Stack`] makes listeners and associations; who uses them need not know which stack it is. All calls block,
 //! at most until their deadline, and an association may be used by one thread that sends and one that receives.
 
+mod address;
+mod notification;
+mod open;
+mod user;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+pub use address::{AddressError, Addresses};
+pub use open::{Choice, open};
+pub use user::UserStack;
 
 /// The longest message that is sent and received.
 pub const MAX_MESSAGE: usize = 16_384;
@@ -67,14 +76,6 @@ pub trait Association: Send + Sync {
 
     /// Ends it at once, and tells the peer.
     fn abort(&self);
-}
-
-/// Numeric addresses of one end, with their common port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Addresses {
-    /// Never empty.
-    pub addresses: Vec<IpAddr>,
-    pub port: u16,
 }
 
 /// What may be set on an association.
@@ -140,8 +141,18 @@ pub enum Event {
 pub enum LostBy {
     /// The peer aborted it.
     Abort,
-    /// The peer gave no answer on any path.
+    /// This end gave up: no answer on any path. (Or the peer broke the protocol, which the stacks do not
+    /// tell apart from it.)
     Timeout,
+}
+
+impl fmt::Display for LostBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LostBy::Abort => "aborted by the peer",
+            LostBy::Timeout => "no answer",
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,7 +201,12 @@ pub enum Error {
     /// The association has ended.
     #[error("the association has ended")]
     Ended,
-    #[error("a message of {length} bytes or more does not fit into {room}")]
+    /// The association broke while it was to end.
+    #[error("the association was lost: {0}")]
+    Lost(LostBy),
+    #[error("a message of {length} bytes cannot be sent: it must have 1 to {MAX_MESSAGE}")]
+    Length { length: usize },
+    #[error("a message of {length} bytes does not fit into {room}")]
     TooLong { length: usize, room: usize },
 }
 
@@ -203,16 +219,6 @@ pub enum ConnectFailure {
     Timeout(Duration),
     #[error(transparent)]
     Io(std::io::Error),
-}
-
-impl fmt::Display for Addresses {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, address) in self.addresses.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            write!(f, "{comma}{address}")?;
-        }
-        write!(f, " port {}", self.port)
-    }
 }
 
 impl Default for Settings {
