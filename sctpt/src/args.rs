@@ -1,14 +1,14 @@
 //! The command line as a whole, and the arguments that several verbs share.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser};
-use sctp_stack::{Addresses, Encapsulation, Rto, Settings};
+use sctp_stack::{Addresses, Choice, Encapsulation, Rto, Settings};
 use traffic::duration;
 
-use crate::stack::Choice;
 use crate::verb::Verb;
 
 /// The end of every help text.
@@ -83,7 +83,7 @@ pub struct RemoteArgs {
 #[derive(Debug, Args)]
 pub struct StackArgs {
     /// Who speaks SCTP: the kernel, this program, or the kernel if it can
-    #[arg(long, value_name = "STACK", default_value = "auto")]
+    #[arg(long, default_value = "auto", value_parser = PossibleValuesParser::new(["auto", "kernel", "user"]).try_map(|word| word.parse::<Choice>()))]
     pub stack: Choice,
     /// SCTP in UDP from this port [default: 9899 if --encap-remote is given]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
@@ -121,19 +121,16 @@ impl RemoteArgs {
     /// Addresses of this end and of the server.
     pub fn ends(&self) -> anyhow::Result<(Addresses, Addresses)> {
         let port = self.port.get()?;
-        let Some(remote) = list(&self.addr) else { bail!("Invalid addresses [{}]", self.addr) };
-        let Some(local) = list(&self.laddr) else {
-            bail!("Invalid local addresses [{}]", self.laddr)
+        let remote = addresses("Invalid addresses", &self.addr, port)?;
+        let local = addresses("Invalid local addresses", &self.laddr, self.lport)?;
+        let reaches = |from: &IpAddr, to: &IpAddr| {
+            from.is_ipv4() == to.is_ipv4() || *from == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
         };
-        if !local.iter().any(|local| remote.iter().any(|to| to.is_ipv4() == local.is_ipv4())) {
-            bail!(
-                "connect {} from {}: no address of this end is of the server's family",
-                self.addr,
-                self.laddr
-            );
+        let mut froms = local.addresses.iter();
+        if !froms.any(|from| remote.addresses.iter().any(|to| reaches(from, to))) {
+            bail!("connect {remote}: {} is not of its family", self.laddr);
         }
-        let local = Addresses { addresses: local, port: self.lport };
-        Ok((local, Addresses { addresses: remote, port }))
+        Ok((local, remote))
     }
 }
 
@@ -158,9 +155,9 @@ impl StackArgs {
     }
 }
 
-/// One or more addresses with commas between them; no names of hosts.
-pub fn list(text: &str) -> Option<Vec<IpAddr>> {
-    text.split(',').map(|address| address.trim().parse().ok()).collect()
+/// The addresses of one end; `what` they are stands in the error.
+pub fn addresses(what: &str, list: &str, port: u16) -> anyhow::Result<Addresses> {
+    Addresses::parse(list, port).with_context(|| format!("{what} [{list}]"))
 }
 
 /// A number of seconds, or one with a unit.
@@ -204,14 +201,6 @@ mod tests {
         let Verb::Stats(stats) = cli.unwrap().verb else { panic!() };
         assert_eq!(stats.shape().unwrap(), (Some(4), Some(7)));
         assert!(Cli::try_parse_from(["sctpt", "ctraffic", "--d", "5"]).is_err(), "ambiguous");
-    }
-
-    #[test]
-    fn lists_hold_numeric_addresses_of_both_families() {
-        assert_eq!(list("10.0.0.1,1000::81").unwrap().len(), 2);
-        for bad in ["", ",", "10.0.0.1,", "host", "10.0.0.1;::1", "10.0.0.300", "[::1]", "::1/64"] {
-            assert_eq!(list(bad), None, "{bad:?}");
-        }
     }
 
     #[test]

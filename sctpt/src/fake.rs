@@ -11,8 +11,6 @@ use sctp_stack::{
     Result, Sent, Settings, Stack,
 };
 
-use crate::peer;
-
 /// What becomes of an answer on its way: none, one or more messages. The number counts answers of an association.
 pub type Way = Arc<dyn Fn(u64, &[u8]) -> Vec<Vec<u8>> + Send + Sync>;
 
@@ -21,13 +19,15 @@ pub struct Fake(Arc<Net>);
 
 #[derive(Default)]
 struct Net {
-    listeners: Mutex<HashMap<SocketAddr, Arc<Queue<Arc<dyn Association>>>>>,
+    listeners: Mutex<HashMap<SocketAddr, Arc<Incoming>>>,
     way: Mutex<Option<Way>>,
     /// Nothing is taken while this is set.
     pub is_blocked: AtomicBool,
     /// Associations at the servers' side.
     accepted: Mutex<Vec<Arc<End>>>,
 }
+
+type Incoming = Queue<Arc<dyn Association>>;
 
 /// One end of an association.
 struct End {
@@ -92,7 +92,7 @@ impl Stack for Fake {
 
     fn listen(&self, local: &Addresses, _: &Settings) -> Result<Box<dyn Listener>> {
         let queue = Arc::new(Queue::default());
-        for address in peer::with_port(local, local.port) {
+        for address in local.sockets() {
             self.0.listeners.lock().unwrap().insert(address, Arc::clone(&queue));
         }
         Ok(Box::new(FakeListener { queue, port: local.port }))
@@ -105,7 +105,7 @@ impl Stack for Fake {
         _: &Settings,
         _: Instant,
     ) -> Result<Arc<dyn Association>> {
-        let peer = peer::with_port(remote, remote.port);
+        let peer: Vec<_> = remote.sockets().collect();
         let listener = self.0.listeners.lock().unwrap().get(&peer[0]).cloned();
         let refused = || Error::Connect { to: remote.clone(), cause: ConnectFailure::Refused };
         let listener = listener.ok_or_else(refused)?;
@@ -123,7 +123,7 @@ impl Stack for Fake {
             answers,
             is_over: Arc::default(),
         };
-        let local = peer::with_port(local, 40_000);
+        let local: Vec<_> = Addresses { port: 40_000, ..local.clone() }.sockets().collect();
         let server = Arc::new(end(&to_server, &to_client, &peer, &local, Some(AtomicU64::new(0))));
         self.0.accepted.lock().unwrap().push(Arc::clone(&server));
         listener.put(server);
@@ -132,7 +132,7 @@ impl Stack for Fake {
 }
 
 struct FakeListener {
-    queue: Arc<Queue<Arc<dyn Association>>>,
+    queue: Arc<Incoming>,
     port: u16,
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use sctp_stack::{Addresses, Association, LostBy, Result};
+use sctp_stack::{Association, Result};
 
 use crate::log::{self, Level};
 
@@ -19,17 +19,4 @@ pub fn tell_addresses(association: &dyn Association) -> Result<()> {
 /// Addresses, each on a line of its own behind the text before them.
 pub fn lines(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(|address| format!("\n  {},{}", address.ip(), address.port())).collect()
-}
-
-/// The addresses that somebody asked for, with their port.
-pub fn with_port(addresses: &Addresses, port: u16) -> Vec<SocketAddr> {
-    addresses.addresses.iter().map(|address| SocketAddr::new(*address, port)).collect()
-}
-
-/// Why an association broke.
-pub fn cause(lost: LostBy) -> &'static str {
-    match lost {
-        LostBy::Abort => "reset by the peer",
-        LostBy::Timeout => "the peer gives no answer",
-    }
 }

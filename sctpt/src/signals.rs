@@ -1,6 +1,7 @@
 //! SIGTERM and SIGINT as calls.
 
 use std::io;
+use std::sync::mpsc::Sender;
 use std::thread;
 
 use traffic::process;
@@ -15,4 +16,12 @@ pub fn on_end(mut ended: impl FnMut() + Send + 'static) -> io::Result<()> {
         }
     })?;
     Ok(())
+}
+
+/// From now on both signals send this.
+pub fn send_on_end<T: Copy + Send + 'static>(to: Sender<T>, what: T) -> io::Result<()> {
+    on_end(move || {
+        // Who is told has gone only if this program ends.
+        let _ = to.send(what);
+    })
 }

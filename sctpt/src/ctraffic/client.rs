@@ -119,7 +119,7 @@ impl<'a> Life<'a> {
                     log::debug(format_args!("Client {client}: close: {error}"));
                 }
             }
-            End::Reset | End::Timeout | End::Failed => association.abort(),
+            End::Aborted | End::Timeout | End::Failed => association.abort(),
         }
         if end != End::Lasted {
             run.failed(Counter::LostAssociations, end.text().to_owned());

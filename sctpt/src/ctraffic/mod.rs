@@ -235,10 +235,6 @@ impl Run<'_> {
         *lock(&self.phase)
     }
 
-    fn is_sending(&self) -> bool {
-        self.phase() == Phase::Sending
-    }
-
     fn set_phase(&self, phase: Phase) {
         *lock(&self.phase) = phase;
         self.phase_changed.notify_all();

@@ -48,7 +48,7 @@ pub enum End {
     Lasted,
     /// The peer ended it in order.
     Closed,
-    Reset,
+    Aborted,
     Timeout,
     Failed,
 }
@@ -77,7 +77,7 @@ pub enum Detail {
 impl End {
     pub fn of(lost: LostBy) -> Self {
         match lost {
-            LostBy::Abort => End::Reset,
+            LostBy::Abort => End::Aborted,
             LostBy::Timeout => End::Timeout,
         }
     }
@@ -87,8 +87,8 @@ impl End {
         match self {
             End::Lasted => "Association ended",
             End::Closed => "Association lost: closed by the peer",
-            End::Reset => "Association lost: reset by the peer",
-            End::Timeout => "Association lost: the peer gives no answer",
+            End::Aborted => "Association lost: aborted by the peer",
+            End::Timeout => "Association lost: no answer",
             End::Failed => "Association lost: it cannot be read",
         }
     }
@@ -97,7 +97,7 @@ impl End {
         match self {
             End::Lasted => "lasted",
             End::Closed => "closed",
-            End::Reset => "reset",
+            End::Aborted => "aborted",
             End::Timeout => "timeout",
             End::Failed => "failed",
         }

@@ -172,8 +172,8 @@ fn a_lost_association_is_made_anew_if_that_is_wanted() {
         assert_eq!(number(&json, "lostAssociations"), 4, "{json:#}");
         assert_eq!(number(&json, "reconnects"), if reconnect { 4 } else { 0 });
         assert_eq!(fake.accepted(), if reconnect { 8 } else { 4 });
-        assert_eq!(json["causes"]["Association lost: reset by the peer"], 4);
-        assert_eq!(json["associations"][0]["end"], "reset");
+        assert_eq!(json["causes"]["Association lost: aborted by the peer"], 4);
+        assert_eq!(json["associations"][0]["end"], "aborted");
         let answered = number(&json, "received") + number(&json, "lost");
         assert_eq!(number(&json, "sent"), answered);
     }

@@ -120,7 +120,7 @@ fn exchange(
                 log::info(format_args!("Path {address}: {change:?}"));
             }
             Some(Event::Closed) => bail!("receive: the peer closed the association"),
-            Some(Event::Lost(by)) => bail!("receive: {}", peer::cause(by)),
+            Some(Event::Lost(by)) => bail!("receive: {by}"),
         }
     }
 }

@@ -92,8 +92,7 @@ impl Ctraffic {
         }
         let (wake, waker) = mpsc::channel();
         let signal = wake.clone();
-        // Who is told has gone only if this program ends.
-        signals::on_end(move || drop(signal.send(Wake::Signal))).context("wait for signals")?;
+        signals::send_on_end(signal, Wake::Signal).context("wait for signals")?;
         let stack = stack::open(self.stack.stack, settings.sctp.encapsulation)?;
         if let Err(error) = process::raise_open_file_limit() {
             log::warning(format_args!("raise the limit of open files: {error}"));

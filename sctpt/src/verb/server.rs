@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 use sctp_stack::{Addresses, Association, Error, Event, Listener, MAX_MESSAGE, Sent};
 use traffic::process;
 
-use crate::args::{LogArg, PortArg, StackArgs, exit_codes, list};
+use crate::args::{LogArg, PortArg, StackArgs, addresses, exit_codes};
 use crate::message::Name;
 use crate::{log, output, peer, signals, stack};
 
@@ -51,11 +51,7 @@ const STACK_SIZE: usize = 128 * 1024;
 impl Server {
     pub fn run(&self) -> anyhow::Result<()> {
         log::set_level(self.log.log);
-        let port = self.port.get()?;
-        let Some(addresses) = list(&self.addr) else {
-            bail!("Invalid (or no) addresses [{}]", self.addr);
-        };
-        let local = Addresses { addresses, port };
+        let local = addresses("Invalid (or no) addresses", &self.addr, self.port.get()?)?;
         let name = match &self.name {
             Some(name) => Name::new(name),
             None => Name::new(&process::host_name().context("get the host's name")?),
@@ -68,7 +64,7 @@ impl Server {
         let stack = stack::open(self.stack.stack, settings.encapsulation)?;
         let listener =
             stack.listen(&local, &settings).with_context(|| format!("listen {local}"))?;
-        let bound = peer::with_port(&local, listener.port());
+        let bound: Vec<_> = Addresses { port: listener.port(), ..local }.sockets().collect();
         log::info(format_args!("Accepting connections on:{}", peer::lines(&bound)));
         serve(&*listener, &name, &ended);
         Ok(())
@@ -141,8 +137,7 @@ fn echo(association: &dyn Association, number: u64, name: &Name, ended: &AtomicB
                 return;
             }
             Event::Lost(by) => {
-                let cause = peer::cause(by);
-                log::warning(format_args!("Connection lost ({number}): {cause}"));
+                log::warning(format_args!("Connection lost ({number}): {by}"));
                 return;
             }
         }

@@ -106,8 +106,7 @@ impl Stats {
 /// Shows the statistics until a signal comes, also those that `init` puts in their place.
 fn watch(name: &Name, refresh: Duration) -> anyhow::Result<()> {
     let (ended, end) = mpsc::channel();
-    // Who is told has gone only if this program ends.
-    signals::on_end(move || drop(ended.send(()))).context("watch statistics")?;
+    signals::send_on_end(ended, ()).context("watch statistics")?;
     let redraws = io::stdout().is_terminal();
     let mut is_first = true;
     loop {
