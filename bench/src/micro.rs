@@ -90,10 +90,10 @@ fn nanos_per_packet(kind: &Kind, table: &Table<'_>, fragments: &mut Fragments) -
     let start = Instant::now();
     for _ in 0..PASSES {
         for bytes in &kind.packets {
-            let packet = Packet::whole(black_box(bytes));
-            let walked = walk_with(packet, table, &policy, fragments, Time(0));
-            openings::record(packet, walked, &modes, &mut counts, &mut openings);
-            black_box(&walked);
+            let bytes = black_box(bytes.as_slice());
+            let walked = walk_with(Packet::whole(bytes), table, &policy, fragments, Time(0));
+            openings::record(bytes, bytes.len(), walked.class, &modes, &mut counts, &mut openings);
+            black_box(walked.decision);
         }
     }
     black_box((counts, openings));

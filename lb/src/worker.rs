@@ -121,10 +121,12 @@ impl Worker<'_> {
         seen: &mut Seen<'_>,
         counts: &mut Counts,
     ) -> Verdict {
-        let bytes = wire::Packet::copied(packet.payload.unwrap_or_default(), packet.full_len);
-        let walked = walk_with(bytes, table, &self.policy, &mut fragments.table, fragments.now);
+        let (bytes, len) = (packet.payload.unwrap_or_default(), packet.full_len);
+        let view = wire::Packet::copied(bytes, len);
+        let walked = walk_with(view, table, &self.policy, &mut fragments.table, fragments.now);
         counts.record(walked);
-        openings::record(bytes, walked, &table.config().modes, counts, &mut seen.openings);
+        let (class, modes) = (walked.class, &table.config().modes);
+        openings::record(bytes, len, class, modes, counts, &mut seen.openings);
         match walked.decision {
             Decision::Mark(mark) => {
                 let theirs = packet.mark & !self.mark_mask;

@@ -11,7 +11,7 @@ use alloc::collections::BTreeMap;
 use crate::counters::{Counter, Counts};
 use crate::hash::{Seed, jhash};
 use crate::key::{KeyModes, SctpHash};
-use crate::walk::{Class, Walked};
+use crate::walk::Class;
 use crate::wire::ip::{self, Addresses};
 use crate::wire::l4::{self, Ports};
 use crate::wire::sctp::{self, Chunk};
@@ -103,29 +103,32 @@ fn hash_of<const BYTES: usize, const WORDS: usize>(both: &[u8]) -> u32 {
 }
 
 /// Counts what is special about an SCTP packet, after [`Counts::record`]. Of others it is one
-/// comparison, and so it stands outside the walk.
+/// comparison, and so it stands outside the walk. It is given the bytes, not the packet made of them: for
+/// that the walk's own would have to lie in memory, which is as much again as the whole walk.
 #[inline(always)]
 pub fn record(
-    packet: Packet<'_>,
-    walked: Walked,
-    modes: &KeyModes,
-    counts: &mut Counts,
-    openings: &mut Openings,
-) {
-    if matches!(walked.class, Class::Sctp | Class::SctpInUdp) {
-        record_sctp(packet, walked.class, modes, counts, openings);
-    }
-}
-
-#[inline(never)]
-fn record_sctp(
-    packet: Packet<'_>,
+    bytes: &[u8],
+    full_len: usize,
     class: Class,
     modes: &KeyModes,
     counts: &mut Counts,
     openings: &mut Openings,
 ) {
-    let Ok((addresses, sctp)) = sctp_of(packet, class) else {
+    if matches!(class, Class::Sctp | Class::SctpInUdp) {
+        record_sctp(bytes, full_len, class, modes, counts, openings);
+    }
+}
+
+#[inline(never)]
+fn record_sctp(
+    bytes: &[u8],
+    full_len: usize,
+    class: Class,
+    modes: &KeyModes,
+    counts: &mut Counts,
+    openings: &mut Openings,
+) {
+    let Ok((addresses, sctp)) = sctp_of(Packet::copied(bytes, full_len), class) else {
         counts.add(Counter::Chunk(Chunk::None), 1);
         return;
     };
@@ -343,10 +346,8 @@ mod tests {
         let config = Config { modes, ..Config::default() };
         let (mut counts, mut openings) = (Counts::default(), Openings::default());
         for bytes in packets {
-            let packet = Packet::whole(bytes);
-            let (class, _) = keyed(packet, &config);
-            let walked = Walked { class, decision: crate::walk::Decision::Hold };
-            record(packet, walked, &modes, &mut counts, &mut openings);
+            let (class, _) = keyed(Packet::whole(bytes), &config);
+            record(bytes, bytes.len(), class, &modes, &mut counts, &mut openings);
         }
         (counts, openings)
     }

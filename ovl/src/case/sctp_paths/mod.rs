@@ -1,5 +1,7 @@
 //! Multihomed associations over two ways, each with a load balancer and a table of its own.
 
+mod changes;
+mod refused;
 mod report;
 mod stage;
 
@@ -38,7 +40,21 @@ pub const CASES: &[Case] = &[
         name: "sctp-two-ways",
         about: "one association has a path on each way, to one server",
         setting: Some(SLOW),
-        run: |lab| two_ways(lab, 1),
+        run: |lab| two_ways(lab, 1, &[]),
+        ..PLAIN
+    },
+    Case {
+        name: "sctp-two-ways-fast",
+        about: "the same in the fast plane",
+        setting: Some(FAST),
+        run: |lab| two_ways(lab, 1, &[]),
+        ..PLAIN
+    },
+    Case {
+        name: "sctp-large",
+        about: "messages of 16 kB, which SCTP divides, come back whole",
+        setting: Some(SLOW),
+        run: |lab| two_ways(lab, 8, &["--size", "16384"]),
         ..PLAIN
     },
     Case {
@@ -65,6 +81,48 @@ pub const CASES: &[Case] = &[
         run: |lab| failover(lab, IN_UDP),
         ..PLAIN
     },
+    Case {
+        name: "sctp-target-goes",
+        about: "a target removed on both ways ends its associations alone; they come back elsewhere",
+        setting: Some(SLOW),
+        run: |lab| changes::a_target_goes(lab),
+        ..PLAIN
+    },
+    Case {
+        name: "sctp-lb-ends",
+        about: "lb of either way is ended, killed and started again, and no message is lost",
+        setting: Some(SLOW),
+        run: |lab| changes::a_balancer_ends(lab, false),
+        ..PLAIN
+    },
+    Case {
+        name: "sctp-lb-ends-fast",
+        about: "the same in the fast plane, where no association notices",
+        setting: Some(FAST),
+        run: |lab| changes::a_balancer_ends(lab, true),
+        ..PLAIN
+    },
+    Case {
+        name: "sctp-order",
+        about: "both ways lead to one server, in whatever order their routers learnt of targets",
+        setting: Some(SLOW),
+        run: |lab| changes::order_does_not_count(lab),
+        ..PLAIN
+    },
+    Case {
+        name: "sctp-plain-and-udp",
+        about: "plain associations beside others in UDP",
+        setting: Some(SLOW),
+        run: |lab| changes::plain_beside_udp(lab),
+        ..PLAIN
+    },
+    Case {
+        name: "sctp-refused",
+        about: "unreachable, refused, wrong family or address, port 0: told within two seconds",
+        setting: Some(SLOW),
+        run: |lab| refused::what_cannot_be_is_told(lab),
+        ..PLAIN
+    },
 ];
 
 const IN_UDP: &[&str] = &["--encap-local", "9899", "--encap-remote", "9899"];
@@ -74,10 +132,10 @@ fn cut_for() -> Duration {
     if is_soak() { Duration::from_secs(15) } else { Duration::ZERO }
 }
 
-fn two_ways(lab: &Lab, count: u64) -> Result<()> {
+fn two_ways(lab: &Lab, count: u64, options: &[&str]) -> Result<()> {
     let stage = Stage::start(lab, &[])?;
     let number = count.to_string();
-    let mut clients = stage.start_clients("clients", &["--clients", &number])?;
+    let mut clients = stage.start_clients("clients", &[&["--clients", &number], options].concat())?;
     clients.wait_for("active", count)?;
     clients.wait_for_more(20)?;
     let report = clients.end()?;

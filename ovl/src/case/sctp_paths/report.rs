@@ -84,15 +84,26 @@ impl Report {
             .collect()
     }
 
-    /// How many associations ended before the run did, by the server that they had met.
+    /// Associations that ended before the run did, by the server that they had met.
     pub fn ended(&self) -> Result<BTreeMap<String, u64>> {
-        let mut ended = BTreeMap::new();
-        for association in self.associations()?.filter(|one| one.0["end"] != "lasted") {
-            for server in association.servers() {
-                *ended.entry(server).or_default() += 1;
+        self.by_server(|end| end != "lasted")
+    }
+
+    /// Those that were there at the end.
+    pub fn lasting(&self) -> Result<BTreeMap<String, u64>> {
+        self.by_server(|end| end == "lasted")
+    }
+
+    fn by_server(&self, wanted: impl Fn(&str) -> bool) -> Result<BTreeMap<String, u64>> {
+        let mut counts = BTreeMap::new();
+        for association in self.associations()? {
+            if wanted(association.0["end"].as_str().unwrap_or_default()) {
+                for server in association.servers() {
+                    *counts.entry(server).or_default() += 1;
+                }
             }
         }
-        Ok(ended)
+        Ok(counts)
     }
 
     /// All but the single associations.

@@ -93,7 +93,7 @@ impl Stage {
         const TABLE: &str = "inet cut";
         let script = match cut {
             true => format!(
-                "nft 'table {TABLE} {{ chain all {{ type filter hook forward priority 0; policy drop; }}; }}'"
+                "nft 'table {TABLE} {{ chain nothing {{ type filter hook forward priority 0; policy drop; }}; }}'"
             ),
             false => format!("nft delete table {TABLE}"),
         };
@@ -112,9 +112,9 @@ impl Stage {
         Ok(arrivals)
     }
 
-    /// Options of the whole service on a load balancer's own shell.
+    /// Runs a script on a load balancer, with the verbs of its overlays.
     pub fn on_balancer(&self, number: u8, script: &str) -> Result<String> {
-        self.node(number)?.script(&format!("set +u; . /usr/lib/ovl/verbs.sh; set -u\n{script}"))
+        self.node(number)?.script(&format!(". /usr/lib/ovl/verbs.sh\n{script}"))
     }
 }
 
@@ -127,7 +127,7 @@ pub fn client_addresses() -> String {
 fn watch_arrivals(node: &Node) -> Result<()> {
     let rules = "table inet arrivals {
         set seen { typeof th sport . meta iifname; flags dynamic; size 65535; }
-        chain all {
+        chain arriving {
             type filter hook prerouting priority -300;
             iifname { \"eth1\", \"eth2\" } meta l4proto 132 update @seen { th sport . meta iifname }
         }
