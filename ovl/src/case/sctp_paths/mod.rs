@@ -111,8 +111,8 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "sctp-plain-and-udp",
-        about: "plain associations beside others in UDP",
-        setting: Some(SLOW),
+        about: "clients of plain SCTP beside others in UDP, to the same servers",
+        setting: Some(Setting { testers: 2, ..SLOW }),
         run: |lab| changes::plain_beside_udp(lab),
         ..PLAIN
     },
@@ -135,7 +135,7 @@ fn cut_for() -> Duration {
 fn two_ways(lab: &Lab, count: u64, options: &[&str]) -> Result<()> {
     let stage = Stage::start(lab, &[])?;
     let number = count.to_string();
-    let mut clients = stage.start_clients("clients", &[&["--clients", &number], options].concat())?;
+    let mut clients = stage.start_clients(&[&["--clients", &number], options].concat())?;
     clients.wait_for("active", count)?;
     clients.wait_for_more(20)?;
     let report = clients.end()?;
@@ -164,7 +164,7 @@ fn failover(lab: &Lab, options: &[&str]) -> Result<()> {
     let stage = Stage::start(lab, options)?;
     let number = ASSOCIATIONS.to_string();
     let load = ["--clients", &number, "--rate", "1000", "--lport", "20000"];
-    let mut clients = stage.start_clients("clients", &[&load, options].concat())?;
+    let mut clients = stage.start_clients(&[&load, options].concat())?;
     clients.wait_for("active", ASSOCIATIONS)?;
     clients.wait_for_more(1000)?;
     for (turn, way) in (1..).zip(WAYS) {

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::super::check;
 use super::stage::{Stage, client_addresses};
+use crate::address::NodeId;
 use crate::lab::Lab;
 
 /// A connect may take two seconds; a busy machine needs a moment besides.
@@ -13,7 +14,7 @@ const IN_TIME: Duration = Duration::from_millis(2900);
 
 pub fn what_cannot_be_is_told(lab: &Lab) -> Result<()> {
     let stage = Stage::start(lab, &[])?;
-    let local = client_addresses();
+    let local = client_addresses(NodeId::TESTER);
     // Over either plane, and by the one server that the ports lead to.
     probe(&stage, &["--addr", "10.0.0.1,1000::81", "--laddr", &local], 0, "recv> probe")?;
     for (options, says) in [
@@ -29,7 +30,7 @@ pub fn what_cannot_be_is_told(lab: &Lab) -> Result<()> {
     for way in super::WAYS {
         stage.cut(way, true)?;
     }
-    probe(&stage, &["--addr", "10.0.0.1,1000::81", "--laddr", &local], 1, "no answer within 2000 ms")
+    probe(&stage, &["--addr", "10.0.0.1,1000::81", "--laddr", &local], 1, "no answer within")
 }
 
 fn probe(stage: &Stage, options: &[&str], code: i32, says: &str) -> Result<()> {

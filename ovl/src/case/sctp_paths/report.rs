@@ -75,35 +75,28 @@ impl Report {
 
     /// The server of each source port.
     pub fn server_of_port(&self) -> Result<BTreeMap<u16, String>> {
+        self.by_port(|_| true)
+    }
+
+    /// The same of associations that ended before the run did.
+    pub fn ended(&self) -> Result<BTreeMap<u16, String>> {
+        self.by_port(|end| end != "lasted")
+    }
+
+    /// Those that were there at the end.
+    pub fn lasting(&self) -> Result<BTreeMap<u16, String>> {
+        self.by_port(|end| end == "lasted")
+    }
+
+    fn by_port(&self, wanted: impl Fn(&str) -> bool) -> Result<BTreeMap<u16, String>> {
         self.associations()?
+            .filter(|one| wanted(one.0["end"].as_str().unwrap_or_default()))
             .map(|association| {
                 let port = association.port().context("read report: no local address")?;
                 let name = association.servers().into_iter().next();
                 Ok((port, name.unwrap_or_default()))
             })
             .collect()
-    }
-
-    /// Associations that ended before the run did, by the server that they had met.
-    pub fn ended(&self) -> Result<BTreeMap<String, u64>> {
-        self.by_server(|end| end != "lasted")
-    }
-
-    /// Those that were there at the end.
-    pub fn lasting(&self) -> Result<BTreeMap<String, u64>> {
-        self.by_server(|end| end == "lasted")
-    }
-
-    fn by_server(&self, wanted: impl Fn(&str) -> bool) -> Result<BTreeMap<String, u64>> {
-        let mut counts = BTreeMap::new();
-        for association in self.associations()? {
-            if wanted(association.0["end"].as_str().unwrap_or_default()) {
-                for server in association.servers() {
-                    *counts.entry(server).or_default() += 1;
-                }
-            }
-        }
-        Ok(counts)
     }
 
     /// All but the single associations.

@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::report::Report;
@@ -29,6 +29,9 @@ pub const QUICK: [&str; 6] =
 /// How long until all paths of all associations are as they should be.
 pub const SETTLED: Duration = Duration::from_secs(20);
 
+/// Where clients leave what they found.
+const REPORT: &str = "/run/clients.json";
+
 #[derive(Clone, Copy, Debug)]
 pub struct Way {
     /// Next to the clients.
@@ -39,33 +42,26 @@ pub struct Way {
 
 pub struct Stage {
     pub cluster: Arc<Cluster>,
-    servers: Vec<Process>,
+    /// They end with it.
+    _servers: Vec<Process>,
 }
 
 impl Stage {
     /// Servers on all cluster nodes; each takes these options.
     pub fn start(lab: &Lab, options: &[&str]) -> Result<Self> {
-        let mut stage = Self { cluster: Arc::clone(&lab.cluster), servers: Vec::new() };
-        stage.start_servers("sctpt", options)?;
-        for id in stage.cluster.servers() {
-            watch_arrivals(stage.cluster.node(id)?)?;
-        }
-        Ok(stage)
-    }
-
-    /// More servers, beside those that are there.
-    pub fn start_servers(&mut self, name: &str, options: &[&str]) -> Result<()> {
+        let cluster = Arc::clone(&lab.cluster);
         let addresses = VIPS.join(",");
         let words = ["sctpt", "server", "--addr", &addresses, "--log", "6"];
-        let first = self.servers.len();
-        for id in self.cluster.servers() {
-            let words = [&words, &QUICK[..], options].concat();
-            self.servers.push(self.cluster.node(id)?.spawn(name, &words)?);
+        let words = [&words, &QUICK[..], options].concat();
+        let mut servers = Vec::new();
+        for id in cluster.servers() {
+            watch_arrivals(cluster.node(id)?)?;
+            servers.push(cluster.node(id)?.spawn("sctpt", &words)?);
         }
-        for server in &mut self.servers[first..] {
+        for server in &mut servers {
             server.wait_for_log("Accepting connections", PATIENCE)?;
         }
-        Ok(())
+        Ok(Self { cluster, _servers: servers })
     }
 
     pub fn tester(&self) -> Result<&Node> {
@@ -77,15 +73,22 @@ impl Stage {
     }
 
     /// Starts clients of both ways; they end when they are told to.
-    pub fn start_clients(&self, name: &str, options: &[&str]) -> Result<Clients> {
-        let (vips, local) = (VIPS.join(","), client_addresses());
-        let fixed = ["--addr", &vips, "--laddr", &local, "--shm", name, "--init"];
+    pub fn start_clients(&self, options: &[&str]) -> Result<Clients> {
+        self.start_clients_on(NodeId::TESTER, options)
+    }
+
+    /// The same on any tester. The stack in user space takes all of a node's SCTP, so there can be one program
+    /// on each.
+    pub fn start_clients_on(&self, tester: NodeId, options: &[&str]) -> Result<Clients> {
+        const NAME: &str = "clients";
+        let (vips, local) = (VIPS.join(","), client_addresses(tester));
+        let fixed = ["--addr", &vips, "--laddr", &local, "--shm", NAME, "--init"];
         let words = ["--duration", "10m", "--wait", "10", "--connect-timeout", "5"];
         // Its report is on standard output, and what it tells besides is its log.
-        let script = format!("exec sctpt ctraffic \"$@\" >/run/{name}.json");
+        let script = format!("exec sctpt ctraffic \"$@\" >{REPORT}");
         let words = [&["sh", "-c", &script, "sctpt"], &fixed[..], &words, &QUICK, options].concat();
-        let process = self.tester()?.spawn(name, &words)?;
-        Ok(Clients { name: name.to_owned(), process, cluster: Arc::clone(&self.cluster) })
+        let process = self.cluster.node(tester)?.spawn(NAME, &words)?;
+        Ok(Clients { tester, process, cluster: Arc::clone(&self.cluster) })
     }
 
     /// Nothing passes this way any more, or all does again.
@@ -112,15 +115,41 @@ impl Stage {
         Ok(arrivals)
     }
 
+    /// The server that the first load balancer has for each of these source ports.
+    pub fn lookup(&self, ports: impl Iterator<Item = u16>) -> Result<BTreeMap<u16, String>> {
+        let ports: Vec<u16> = ports.collect();
+        let script: String = ports
+            .iter()
+            .map(|port| {
+                format!(
+                    "shm-tool lookup --json --proto sctp --src 192.168.2.221:{port} --dst {}:6000\n",
+                    VIPS[0]
+                )
+            })
+            .collect();
+        let said = self.node(WAYS[0].balancer)?.script(&script)?;
+        let said = serde_json::Deserializer::from_str(&said).into_iter::<Value>();
+        ports
+            .iter()
+            .zip(said)
+            .map(|(port, found)| {
+                let mark = found?["mark"].as_u64().context("read shm-tool lookup: no mark")?;
+                // Mark 100+n is that of node n.
+                Ok((*port, format!("vm-{:03}", mark - 100)))
+            })
+            .collect()
+    }
+
     /// Runs a script on a load balancer, with the verbs of its overlays.
     pub fn on_balancer(&self, number: u8, script: &str) -> Result<String> {
         self.node(number)?.script(&format!(". /usr/lib/ovl/verbs.sh\n{script}"))
     }
 }
 
-/// The client's addresses, one on each way.
-pub fn client_addresses() -> String {
-    format!("192.168.2.221,{PREFIX}:192.168.6.221")
+/// The addresses of a tester's clients, one on each way.
+pub fn client_addresses(tester: NodeId) -> String {
+    let number = tester.number();
+    format!("192.168.2.{number},{PREFIX}:192.168.6.{number}")
 }
 
 /// Lets a server's kernel note where packets come from.
@@ -159,7 +188,7 @@ fn parse_arrivals(listing: &str) -> Result<Vec<(u16, String)>> {
 
 /// Clients that run.
 pub struct Clients {
-    name: String,
+    tester: NodeId,
     process: Process,
     cluster: Arc<Cluster>,
 }
@@ -167,8 +196,8 @@ pub struct Clients {
 impl Clients {
     /// A number of their statistics, as it is now.
     pub fn now(&self, key: &str) -> Result<u64> {
-        let words = ["sctpt", "stats", "json", "--shm", &self.name];
-        let ran = self.cluster.tester()?.run_within(PATIENCE, &words)?.success()?;
+        let words = ["sctpt", "stats", "json", "--shm", "clients"];
+        let ran = self.cluster.node(self.tester)?.run_within(PATIENCE, &words)?.success()?;
         Report::parse(&ran)?.number(key)
     }
 
@@ -184,7 +213,7 @@ impl Clients {
         let log = || self.process.log();
         waited.with_context(|| format!("{key} is {last:?}: {}", log().trim_end()))?;
         if let Some(status) = ended {
-            anyhow::bail!("{}: ended with {status}: {}", self.name, log().trim_end());
+            bail!("clients on {}: ended with {status}: {}", self.tester, log().trim_end());
         }
         Ok(())
     }
@@ -199,11 +228,10 @@ impl Clients {
     pub fn end(mut self) -> Result<Report> {
         self.process.signal("TERM")?;
         let status = self.process.wait(SETTLED)?;
-        let path = format!("/run/{}.json", self.name);
-        let path = self.cluster.tester()?.entry().machine_path(&path);
+        let path = self.cluster.node(self.tester)?.entry().machine_path(REPORT);
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         let log = self.process.log();
-        Report::parse(&text).with_context(|| format!("{}: {status}: {log}", self.name))
+        Report::parse(&text).with_context(|| format!("clients: {status}: {log}"))
     }
 }
 
