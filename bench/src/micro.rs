@@ -4,8 +4,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use anyhow::ensure;
-use lb_core::frag::{FragConfig, Fragments, Secret, Time};
 use lb_core::counters::Counts;
+use lb_core::frag::{FragConfig, Fragments, Secret, Time};
 use lb_core::maglev;
 use lb_core::openings::{self, Openings};
 use lb_core::table::{Config, Table, file_len};

@@ -458,16 +458,8 @@ mod tests {
                     --no-consumer accept --notrack --local --mark-mask 0xff \
                     --count-targets off";
         let rules = settings(line).unwrap().rules.unwrap();
-        let Wanted {
-            vips,
-            devices,
-            local,
-            notrack,
-            queues,
-            mark_mask,
-            count_targets,
-            show_inits,
-        } = rules.wanted;
+        let Wanted { vips, devices, local, notrack, queues, mark_mask, count_targets, show_inits } =
+            rules.wanted;
         let vips: Vec<String> = vips.iter().map(Cidr::to_string).collect();
         assert_eq!(vips, ["10.0.0.0/24", "1000::/128"]);
         assert_eq!(devices, ["eth1", "eth2"]);

@@ -130,7 +130,9 @@ impl<'a> Skew<'a> {
                 let Heaviest { inits, of, .. } = pair;
                 let [from, to] = numbers_of(pair.ports);
                 let seconds = lasted.as_secs();
-                debug!("new SCTP associations: {of} in {seconds} s, {inits} from port {from} to port {to}");
+                debug!(
+                    "new SCTP associations: {of} in {seconds} s, {inits} from port {from} to port {to}"
+                );
             }
             let finding = heaviest.and_then(|heaviest| found(heaviest, lasted, current));
             if let Some(finding) = &finding {

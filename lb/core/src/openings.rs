@@ -366,7 +366,8 @@ mod tests {
 
     #[test]
     fn packets_are_counted_by_their_first_chunk_plain_and_in_udp() {
-        let modes = KeyModes { sctp_encap: crate::key::EncapPorts([9899, 0]), ..Default::default() };
+        let modes =
+            KeyModes { sctp_encap: crate::key::EncapPorts([9899, 0]), ..Default::default() };
         let in_udp = |inside: &[u8]| {
             let [high, low] = 9899u16.to_be_bytes();
             v4(17, &[&[1, 2, high, low, 0, 24, 0, 0], inside].concat())

@@ -168,7 +168,8 @@ fn skew_is_told(lab: &mut Lab) -> Result<()> {
         }
         let mark = lab.lookup(&skewed[..1])?[&skewed[0]].mark.context("look up: no target")?;
         let log = lab.lb()?.log();
-        let says = [format!("from port {FIXED} to port 9,"), format!("the target with mark {mark}:")];
+        let says =
+            [format!("from port {FIXED} to port 9,"), format!("the target with mark {mark}:")];
         check(says.iter().all(|text| log.contains(text)), says.join(" "), &log)?;
         wait::until("a period without new associations", PATIENCE, || {
             Ok((skew(lab, "skew_inits")? == 0).then_some(()))

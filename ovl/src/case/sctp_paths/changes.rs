@@ -84,7 +84,8 @@ pub fn a_balancer_ends(lab: &Lab, fast: bool) -> Result<()> {
 pub fn order_does_not_count(lab: &Lab) -> Result<()> {
     let fingerprint = |node: &Node| -> Result<String> {
         let shown = node.script("shm-tool show --json")?;
-        let shown: serde_json::Value = serde_json::from_str(&shown).context("read shm-tool show")?;
+        let shown: serde_json::Value =
+            serde_json::from_str(&shown).context("read shm-tool show")?;
         Ok(shown["fingerprint"].to_string())
     };
     let balancer = |number| lab.cluster.node(NodeId::new(number).context("node")?);

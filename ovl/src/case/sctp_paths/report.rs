@@ -36,10 +36,7 @@ impl Report {
             }
         }
         check(
-            sent > 0
-                && sent == received
-                && wrong.is_empty()
-                && self.number("connects")? == clients,
+            sent > 0 && sent == received && wrong.is_empty() && self.number("connects")? == clients,
             format!("as many messages received as sent, on {clients} associations that last"),
             format!("sent {sent}, received {received}, {wrong:?}\n{}", self.short()),
         )
