@@ -82,7 +82,7 @@ pub const MOST_COUNTED: u32 = 2 * MAX_TARGETS;
 
 /// INITs in a second that the fast plane shows to the queue, of each version of IP: enough to know them by, and
 /// a flood of them leaves the queue to others.
-const INITS_SHOWN: u64 = 1000;
+const INITS_SHOWN: u32 = 1000;
 
 const QUEUE: &str = "queue";
 const VIPS: &str = "vips";
@@ -325,13 +325,13 @@ fn init_rule(
     config: &Config,
     map: &Map,
 ) -> Rule {
-    const CHUNK_AT: u32 = sctp::HEADER_LEN as u32;
+    let chunk_at = u32::from(sctp::HEADER_LEN);
     let mut expressions = of_lane(lane);
     let chunk = registers(lane.family).slot;
     expressions.extend([
-        Expression::Payload { base: Base::Transport, offset: CHUNK_AT, len: 1, to: chunk },
+        Expression::Payload { base: Base::Transport, offset: chunk_at, len: 1, to: chunk },
         equal(chunk, &[sctp::INIT]),
-        Expression::Limit { rate: INITS_SHOWN, burst: INITS_SHOWN as u32 },
+        Expression::Limit { rate: INITS_SHOWN, burst: INITS_SHOWN },
     ]);
     expressions.extend(mark_by_slot(lane, config, map));
     let queues = Queues { bypass: true, ..wanted.queues };

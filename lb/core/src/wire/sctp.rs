@@ -3,7 +3,7 @@
 use super::{Packet, WireError};
 
 /// Length of the common header: ports, verification tag, checksum.
-pub const HEADER_LEN: usize = 12;
+pub const HEADER_LEN: u8 = 12;
 
 /// The type of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl Chunk {
 /// The first chunk of an SCTP packet.
 #[inline]
 pub fn first_chunk(packet: Packet<'_>) -> Result<Chunk, WireError> {
-    packet.read(HEADER_LEN).map(|[number]| Chunk::of(*number))
+    packet.read(usize::from(HEADER_LEN)).map(|[number]| Chunk::of(*number))
 }
 
 #[cfg(test)]

@@ -127,7 +127,7 @@ pub enum Expression {
     /// Ends the rule for packets beyond a rate.
     Limit {
         /// Packets in a second.
-        rate: u64,
+        rate: u32,
         /// How many of them may come at once.
         burst: u32,
     },
@@ -225,7 +225,7 @@ impl Expression {
             Expression::Limit { rate, burst } => {
                 const SECONDS: u64 = 1;
                 const PACKETS: u32 = 0;
-                data.u64(1, *rate);
+                data.u64(1, u64::from(*rate));
                 data.u64(2, SECONDS);
                 data.u32(3, *burst);
                 data.u32(4, PACKETS);
