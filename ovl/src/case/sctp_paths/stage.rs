@@ -14,6 +14,7 @@ use crate::cluster::Cluster;
 use crate::lab::{Lab, PATIENCE};
 use crate::node::Node;
 use crate::process::Process;
+use crate::trace::elements;
 use crate::wait;
 
 /// The virtual addresses: one of each family, and a way for each.
@@ -171,18 +172,14 @@ fn arrived(node: &Node) -> Result<Vec<(u16, String)>> {
 }
 
 fn parse_arrivals(listing: &str) -> Result<Vec<(u16, String)>> {
-    let listing: Value = serde_json::from_str(listing)?;
-    let objects = listing["nftables"].as_array().context("no list of objects")?;
-    let set = objects.iter().find_map(|object| object.get("set")).context("no set")?;
-    let elements = set["elem"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let parse = |parts: &Value| {
+        let port = parts[0].as_u64().and_then(|port| u16::try_from(port).ok());
+        Some((port?, parts[1].as_str()?.to_owned()))
+    };
+    let elements = elements(listing)?;
     elements
         .iter()
-        .map(|element| {
-            let concat = &element.pointer("/elem/val").unwrap_or(element)["concat"];
-            let port = concat[0].as_u64().and_then(|port| u16::try_from(port).ok());
-            let device = concat[1].as_str();
-            Ok((port.context("no port")?, device.context("no device")?.to_owned()))
-        })
+        .map(|parts| parse(parts).with_context(|| format!("odd element {parts}")))
         .collect()
 }
 
