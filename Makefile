@@ -80,11 +80,17 @@ TOOLS := awk:mawk bash:bash busybox:busybox cc:gcc curl:curl ethtool:ethtool ip:
 	tracepath:iputils-tracepath unshare:util-linux \
 	xz:xz-utils
 
+# header:package
+LIBRARIES := usrsctp.h:libusrsctp-dev
+
 deps: ## install the system tools that are missing (needs root and apt)
 	@command -v $(CARGO) >/dev/null || { echo "make: cargo is missing: install Rust (https://rustup.rs)" >&2; exit 1; }
 	packages=
 	for tool in $(TOOLS); do
 		command -v $${tool%:*} >/dev/null || packages+=" $${tool#*:}"
+	done
+	for library in $(LIBRARIES); do
+		echo "#include <$${library%:*}>" | cc -E -x c - >/dev/null 2>&1 || packages+=" $${library#*:}"
 	done
 	[ -n "$$packages" ] || exit 0
 	packages=$$(tr ' ' '\n' <<<"$$packages" | sort -u | xargs)

@@ -54,6 +54,11 @@ pub struct Args {
     #[arg(long, value_name = "MICROS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=10_000))]
     gather: u32,
 
+    /// Seconds after which it is looked whether one pair of SCTP ports has far more than its share of new
+    /// associations, and warned if so. 0 is never
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(..=86_400))]
+    skew_period: u32,
+
     /// Bits of the fwmark that belong to Markway; the others of a packet stay as they are
     #[arg(long, value_name = "MASK", default_value = "0xffffffff")]
     mark_mask: Number,
@@ -206,6 +211,8 @@ pub struct Settings {
     pub fragments: FragSettings,
     /// Longest time that packets gather.
     pub gather: Duration,
+    /// How often it is looked whether new SCTP associations spread.
+    pub skew_period: Option<Duration>,
     /// Our bits of the fwmark.
     pub mark_mask: u32,
     /// The mark while no target is active.
@@ -288,6 +295,7 @@ impl TryFrom<Args> for Settings {
             },
             mark_mask: mask,
             count_targets: args.count_targets == OnOff::On,
+            show_inits: true,
         };
         let mut express: Vec<String> =
             args.device.iter().filter(|_| args.express).map(|device| device.0.clone()).collect();
@@ -314,6 +322,8 @@ impl TryFrom<Args> for Settings {
             receive_buffer: args.receive_buffer.0,
             fragments,
             gather: Duration::from_micros(args.gather.into()),
+            skew_period: (args.skew_period > 0)
+                .then(|| Duration::from_secs(args.skew_period.into())),
             mark_mask: mask,
             no_targets_mark,
             fail_open: args.fail_open,
@@ -455,6 +465,7 @@ mod tests {
         let expected = FragConfig { held: 0, held_per_source: 0, ..FragConfig::default() };
         assert_eq!(FragConfig { held_bytes: 1500, ..table }, expected);
         assert_eq!(settings.gather, Duration::from_micros(100));
+        assert_eq!(settings.skew_period, Some(Duration::from_secs(60)));
         assert_eq!((settings.no_targets_mark, settings.fail_open), (None, false));
     }
 
@@ -462,7 +473,7 @@ mod tests {
     fn what_is_given_is_meant() {
         let settings = settings(
             "--shm t --instance i --queue 4:7 --receive-buffer 512k --mark-mask 0xff \
-             --no-targets-mark 0x7f --fail-open --gather 0",
+             --no-targets-mark 0x7f --fail-open --gather 0 --skew-period 0",
         )
         .unwrap();
         assert_eq!(
@@ -473,6 +484,7 @@ mod tests {
         assert_eq!((settings.receive_buffer, settings.mark_mask), (512 << 10, 0xff));
         assert_eq!(settings.no_targets_mark.map(Mark::get), Some(0x7f));
         assert!(settings.fail_open && settings.gather.is_zero());
+        assert_eq!(settings.skew_period, None);
     }
 
     #[test]
@@ -482,12 +494,12 @@ mod tests {
                     --no-consumer accept --notrack --local --mark-mask 0xff \
                     --count-targets off";
         let rules = settings(line).unwrap().rules.unwrap();
-        let Wanted { vips, devices, local, notrack, queues, mark_mask, count_targets } =
+        let Wanted { vips, devices, local, notrack, queues, mark_mask, count_targets, show_inits } =
             rules.wanted;
         let vips: Vec<String> = vips.iter().map(Cidr::to_string).collect();
         assert_eq!(vips, ["10.0.0.0/24", "1000::/128"]);
         assert_eq!(devices, ["eth1", "eth2"]);
-        assert!(rules.fast && local && notrack && !count_targets);
+        assert!(rules.fast && local && notrack && !count_targets && show_inits);
         assert_eq!((queues.first, queues.count, queues.bypass), (0, 4, true));
         assert_eq!(mark_mask, 0xff);
         let devices = |line| settings(line).unwrap().rules.unwrap().wanted.devices;
@@ -532,6 +544,7 @@ mod tests {
             ("--copy-range 63", "63 is not in 64..=65535"),
             ("--queue-length 0", "0 is not in 1.."),
             ("--gather 10001", "10001 is not in"),
+            ("--skew-period 86401", "86401 is not in"),
             ("--tun a/b", "not the name of a device"),
             ("--tun a --copy-range 1279", "with --tun whole packets are needed"),
             ("--frag-held 5", "--tun"),

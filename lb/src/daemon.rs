@@ -25,6 +25,7 @@ use crate::fragments::{self, FragSettings, Shared};
 use crate::installed::Installed;
 use crate::mirror::{Mirror, Mirrored, Wake};
 use crate::overload::Overload;
+use crate::skew::{Handed, Skew, Told};
 use crate::summary;
 use crate::tier;
 use crate::watching::{Complaint, Watching};
@@ -65,10 +66,13 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     drop(snapshot); // a copy of the whole table
 
     let losses: Vec<Losses> = numbers.iter().map(|_| Losses::default()).collect();
+    let handed: Vec<Handed> = numbers.iter().map(|_| Handed::default()).collect();
+    let told = Told::default();
     let stop = AtomicBool::new(false);
     let (mirrored, wake) = (Mirrored::default(), Wake::default());
     let mut workers = Vec::new();
-    for (place, (&number, losses)) in numbers.iter().zip(&losses).enumerate() {
+    for (place, ((&number, losses), handed)) in numbers.iter().zip(&losses).zip(&handed).enumerate()
+    {
         workers.push(Worker {
             number,
             current: &current,
@@ -78,6 +82,8 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
             row: stats.row(place).context("counters: a row is missing")?,
             losses,
             mirrored: (place == 0 && mirror.is_some()).then_some(&mirrored),
+            handed,
+            told: (place == 0).then_some(&told),
             gather: settings.gather,
             stop: &stop,
         });
@@ -95,6 +101,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         tun: tun.as_ref(),
         shared: shared.as_ref(),
     };
+    let skew = Skew::new(settings.skew_period, &handed, &told, Instant::now());
     let mut watching = Watching {
         settings,
         signals,
@@ -103,6 +110,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         tier: tier.as_ref(),
         wake: &wake,
         overload,
+        skew,
         shared: shared.as_ref(),
         complaint: Complaint::default(),
         tier_complaint: Complaint::default(),

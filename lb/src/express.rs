@@ -17,14 +17,14 @@ use std::time::Instant;
 
 use lb_core::fast::{Family, Lane, lanes};
 use lb_core::table::Config;
-use lb_core::wire::protocol;
+use lb_core::wire::{protocol, sctp};
 use lb_sys::nft::{Base, Comparison, Expression, Hook, MapValue, Meta, Rule, TableFamily};
 use lb_sys::route::{NextHop, Query, Routes, Which};
 
 use crate::cidr::Cidr;
 use crate::rules::{
-    FIRST, Map, NFPROTO_IPV4, NFPROTO_IPV6, Table, Wanted, chain, equal, find_mark, is_protocol,
-    is_vip, name_of, network, not_equal, protocol_name, rule,
+    FIRST, Map, NFPROTO_IPV4, NFPROTO_IPV6, Table, Wanted, chain, equal, find_mark, first_chunk,
+    is_protocol, is_vip, name_of, network, not_equal, protocol_name, rule,
 };
 
 /// The counter of packets that were forwarded.
@@ -107,6 +107,10 @@ impl Ways {
                     Expression::Payload { base: Base::Transport, offset: 2, len: 2, to: FIRST };
                 [load, not_equal(FIRST, &port.to_be_bytes())]
             }));
+        }
+        if lane.protocol == protocol::SCTP && wanted.show_inits {
+            // The fast plane shows them to the queue.
+            expressions.extend([first_chunk(FIRST), not_equal(FIRST, &[sctp::INIT])]);
         }
         let (find, mark) = find_mark(lane, config, map);
         expressions.extend(find);

@@ -12,6 +12,7 @@ mod installed;
 mod mirror;
 mod overload;
 mod rules;
+mod skew;
 mod status;
 mod summary;
 mod tier;

@@ -324,6 +324,11 @@ impl Mirror {
                 Ok(())
             }
             Some("queue" | "target") => Err(error.into()),
+            Some("limit") if !self.is_started => {
+                warn!("INITs of SCTP are not counted: this kernel refuses: {cause}");
+                self.wanted.show_inits = false;
+                Ok(())
+            }
             _ if self.express.is_some()
                 && !self.is_started
                 && cause.is_about(TableFamily::Netdev) =>

@@ -12,7 +12,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use lb_core::fast::{Content, Family, Lane, Shape, lanes};
 use lb_core::table::{Config, MAX_TARGETS};
-use lb_core::wire::protocol;
+use lb_core::wire::{protocol, sctp};
 use lb_sys::nft::{
     Base, Comparison, Expression, Hook, MapValue, Meta, Queues, Register, Rule, TableFamily,
 };
@@ -36,6 +36,8 @@ pub struct Wanted {
     pub mark_mask: u32,
     /// Whether the fast plane counts by mark.
     pub count_targets: bool,
+    /// Whether the fast plane shows INITs of SCTP to the queue.
+    pub show_inits: bool,
 }
 
 /// By which means the kernel hands packets over.
@@ -88,6 +90,10 @@ pub const TARGETS: &str = "targets";
 /// Its room: as many targets as a table can have, and those that went a moment ago.
 pub const MOST_COUNTED: u32 = 2 * MAX_TARGETS;
 
+/// INITs in a second that the fast plane shows to the queue, of each version of IP: enough to know them by, and
+/// a flood of them leaves the queue to others.
+const INITS_SHOWN: u32 = 1000;
+
 const QUEUE: &str = "queue";
 const VIPS: &str = "vips";
 
@@ -98,7 +104,8 @@ impl Table {
         let mut chains = vec![chain(QUEUE, None, vec![queue_rule(wanted, by)])];
         for family in [Family::V4, Family::V6] {
             if let (Some(config), Some(map)) = (fast, &map) {
-                chains.push(chain(name_of(family), None, fast_rules(wanted, family, config, map)));
+                let rules = fast_rules(wanted, family, by, config, map);
+                chains.push(chain(name_of(family), None, rules));
             }
         }
         let entry = |family| if fast.is_some() { name_of(family) } else { QUEUE };
@@ -163,13 +170,17 @@ pub fn name_of(family: Family) -> &'static str {
 pub const FIRST: Register = Register(0);
 
 fn queue_rule(wanted: &Wanted, by: QueueBy) -> Rule {
+    rule("to the queue".into(), to_queue(wanted, by, wanted.queues))
+}
+
+fn to_queue(wanted: &Wanted, by: QueueBy, queues: Queues) -> Vec<Expression> {
     let mut expressions = vec![Expression::Count { counter: QUEUED.into() }];
     expressions.extend(wanted.notrack.then_some(Expression::NoTrack));
     expressions.push(match by {
-        QueueBy::Expression => Expression::Queue(wanted.queues),
-        QueueBy::Target => Expression::QueueTarget(wanted.queues),
+        QueueBy::Expression => Expression::Queue(queues),
+        QueueBy::Target => Expression::QueueTarget(queues),
     });
-    rule("to the queue".into(), expressions)
+    expressions
 }
 
 fn device_rule(device: &str) -> Rule {
@@ -243,7 +254,13 @@ pub fn is_vip(vip: &Cidr, family: Family) -> Vec<Expression> {
 }
 
 /// What is not for the kernel goes to the queue, then the lanes, then the queue for what is left.
-fn fast_rules(wanted: &Wanted, family: Family, config: &Config, map: &Map) -> Vec<Rule> {
+fn fast_rules(
+    wanted: &Wanted,
+    family: Family,
+    by: QueueBy,
+    config: &Config,
+    map: &Map,
+) -> Vec<Rule> {
     let version = match family {
         Family::V4 => "IPv4",
         Family::V6 => "IPv6",
@@ -283,6 +300,9 @@ fn fast_rules(wanted: &Wanted, family: Family, config: &Config, map: &Map) -> Ve
         rules.push(rule(format!("{version} SCTP in UDP to port {port}"), expressions));
     }
     for lane in lanes(family, &config.modes) {
+        if lane.protocol == protocol::SCTP && wanted.show_inits {
+            rules.push(init_rule(wanted, version, &lane, by, config, map));
+        }
         rules.push(lane_rule(wanted, version, &lane, config, map));
     }
     let rest = vec![Expression::Goto(QUEUE.into())];
@@ -377,6 +397,36 @@ fn lane_rule(wanted: &Wanted, version: &str, lane: &Lane, config: &Config, map: 
     rule(format!("{version} {} by its slot", protocol_name(lane)), expressions)
 }
 
+/// The first packet of an association is shown to the queue with its mark: the worker gives the same one, and
+/// where there is none the packet goes on with this. What is beyond the limit stays in the lane.
+fn init_rule(
+    wanted: &Wanted,
+    version: &str,
+    lane: &Lane,
+    by: QueueBy,
+    config: &Config,
+    map: &Map,
+) -> Rule {
+    let [_, _, chunk, _] = behind_addresses(lane.family);
+    let mut expressions = is_protocol(lane).to_vec();
+    expressions.extend([
+        first_chunk(chunk),
+        equal(chunk, &[sctp::INIT]),
+        Expression::Limit { rate: INITS_SHOWN, burst: INITS_SHOWN },
+    ]);
+    let (find, mark) = find_mark(lane, config, map);
+    expressions.extend(find);
+    expressions.push(Expression::SetMark { from: mark });
+    let queues = Queues { bypass: true, ..wanted.queues };
+    expressions.extend(to_queue(wanted, by, queues));
+    rule(format!("{version} INITs of SCTP to the queue, marked"), expressions)
+}
+
+/// The type of the first chunk of SCTP.
+pub fn first_chunk(to: Register) -> Expression {
+    transport(u32::from(sctp::HEADER_LEN), 1, to)
+}
+
 pub fn protocol_name(lane: &Lane) -> &'static str {
     match lane.protocol {
         protocol::TCP => "TCP",
@@ -416,6 +466,7 @@ mod tests {
             queues: Queues { first: 2, count: 1, bypass: false },
             mark_mask: u32::MAX,
             count_targets: false,
+            show_inits: true,
         }
     }
 
@@ -462,12 +513,32 @@ mod tests {
             "IPv4 SCTP in UDP to port 9899",
             "IPv4 TCP by its slot",
             "IPv4 UDP by its slot",
+            "IPv4 INITs of SCTP to the queue, marked",
             "IPv4 SCTP by its slot",
             "IPv4 echo by its slot",
             "IPv4, what is left",
         ];
         assert_eq!(texts(&ruleset, "ip4"), expected);
         assert_eq!(texts(&ruleset, "ip6").len(), expected.len() - 1);
+    }
+
+    #[test]
+    fn inits_meet_the_queue_with_their_mark_and_pass_it() {
+        let config = Config::default();
+        let wanted = Wanted { notrack: true, ..wanted() };
+        let ruleset = Table::new(&wanted, QueueBy::Target, Some(&config));
+        let init = &ruleset.chains[1].rules[3].expressions;
+        let names: Vec<_> = init.iter().map(Expression::name).collect();
+        let steps = "payload cmp payload cmp limit payload hash lookup meta objref notrack target";
+        assert_eq!(names.join(" "), steps);
+        let bypass = |queues: &Queues| queues.bypass;
+        assert!(matches!(init.last(), Some(Expression::QueueTarget(queues)) if bypass(queues)));
+        let queue = &ruleset.chains[0].rules[0].expressions;
+        assert!(matches!(queue.last(), Some(Expression::QueueTarget(queues)) if !bypass(queues)));
+
+        let without = Wanted { show_inits: false, ..wanted };
+        let without = Table::new(&without, QueueBy::Target, Some(&config));
+        assert_eq!(without.chains[1].rules.len() + 1, ruleset.chains[1].rules.len());
     }
 
     #[test]

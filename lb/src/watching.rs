@@ -17,6 +17,7 @@ use crate::daemon::{described, warn_of_marks_outside_mask};
 use crate::fragments::Shared;
 use crate::mirror::Wake;
 use crate::overload::Overload;
+use crate::skew::Skew;
 use crate::tier;
 
 /// How often the kernel's counters are read and the tables' files are looked at.
@@ -31,6 +32,7 @@ pub struct Watching<'a> {
     pub tier: Option<&'a CurrentTier>,
     pub wake: &'a Wake,
     pub overload: Overload<'a>,
+    pub skew: Skew<'a>,
     pub shared: Option<&'a Shared>,
     pub complaint: Complaint,
     pub tier_complaint: Complaint,
@@ -58,6 +60,7 @@ impl Watching<'_> {
                 self.overload.look();
                 self.tell_of_split();
                 looked = Instant::now();
+                self.skew.look(self.current, looked);
             }
         }
         Ok(())

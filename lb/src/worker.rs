@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use lb_core::counters::{Counter, Counts, Row};
+use lb_core::openings;
 use lb_core::table::Table;
 use lb_core::tier::Tier;
 use lb_core::walk::{Class, Decision, Policy, walk_with};
@@ -19,6 +20,7 @@ use crate::current::{Current, CurrentTier};
 use crate::fragments;
 use crate::gathering::Gathering;
 use crate::mirror::Mirrored;
+use crate::skew::{Handed, Seen, Told};
 
 /// What a worker shares with the rest of the daemon.
 #[derive(Debug)]
@@ -39,6 +41,10 @@ pub struct Worker<'a> {
     pub losses: &'a Losses,
     /// What the mirror of the rules did, for one of the workers to publish.
     pub mirrored: Option<&'a Mirrored>,
+    /// Where new SCTP associations are told.
+    pub handed: &'a Handed,
+    /// What was warned of about them, for one of the workers to publish.
+    pub told: Option<&'a Told>,
     /// Longest time that packets may gather.
     pub gather: Duration,
     /// Whether to end.
@@ -87,6 +93,7 @@ impl Worker<'_> {
         mut fragments: fragments::Worker<'_>,
     ) -> anyhow::Result<()> {
         let mut counts = Counts::default();
+        let mut seen = Seen::new(self.handed);
         let mut gathering = Gathering::new(self.gather, Instant::now());
         let mut last_words = None;
         loop {
@@ -105,9 +112,11 @@ impl Worker<'_> {
                     break; // It waited meanwhile: what it took is for the new table to decide.
                 }
                 fragments.before_batch();
-                let served = queue
-                    .answer(|packet| self.verdict(packet, &tables, &mut fragments, &mut counts));
+                let served = queue.answer(|packet| {
+                    self.verdict(packet, &tables, &mut fragments, &mut seen, &mut counts)
+                });
                 fragments.after_batch(&mut counts);
+                seen.after_batch();
                 self.account(&received, &served, &mut counts);
                 if received.is_err() {
                     thread::sleep(AFTER_ERROR);
@@ -131,14 +140,18 @@ impl Worker<'_> {
         packet: &Packet<'_>,
         tables: &Tables<'_>,
         fragments: &mut fragments::Worker<'_>,
+        seen: &mut Seen<'_>,
         counts: &mut Counts,
     ) -> Verdict {
-        let bytes = wire::Packet::copied(packet.payload.unwrap_or_default(), packet.full_len);
+        let (bytes, len) = (packet.payload.unwrap_or_default(), packet.full_len);
         let Tables { table, tier } = tables;
+        let view = wire::Packet::copied(bytes, len);
         let now = fragments.now;
-        let walked = walk_with(bytes, table, &self.policy, *tier, fragments, now);
+        let walked = walk_with(view, table, &self.policy, *tier, fragments, now);
         counts.record(walked);
-        if walked.class == Class::Fragment && tier.is_none() && self.tier.is_some() {
+        let (class, modes) = (walked.class, &table.config().modes);
+        openings::record(bytes, len, class, modes, counts, &mut seen.openings);
+        if class == Class::Fragment && tier.is_none() && self.tier.is_some() {
             counts.add(Counter::TierMissing, 1);
         }
         match walked.decision {
@@ -155,6 +168,9 @@ impl Worker<'_> {
         self.losses.add_to(counts);
         if let Some(mirrored) = self.mirrored {
             mirrored.add_to(counts);
+        }
+        if let Some(told) = self.told {
+            told.add_to(counts);
         }
     }
 

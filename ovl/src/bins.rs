@@ -25,7 +25,7 @@ const SYSTEM: [&str; 12] = [
 ];
 
 /// Programs under test.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "lb",
     "shm-tool",
     "mconnect",
@@ -35,6 +35,7 @@ const NAMES: [&str; 9] = [
     "hello-server",
     "hello-client",
     "evil",
+    "sctpt",
 ];
 
 /// The folder of the built binaries; all of them were there when it was made.

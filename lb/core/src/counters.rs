@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicU64, fence};
 
 use crate::frag::FragCounts;
 use crate::walk::{Class, Decision, Reason, Walked};
+use crate::wire::sctp::{CHUNKS, Chunk};
 
 /// Something that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub enum Counter {
     Dropped(Reason),
     /// Packets received, by class.
     Class(Class),
+    /// SCTP packets received, plain and in UDP, by their first chunk.
+    Chunk(Chunk),
     /// Batches of packets.
     Batches,
     /// Packets sent round once more because they came without their bytes while the queue was set up.
@@ -86,9 +89,23 @@ pub enum Counter {
     TierMissing,
     /// Fragments that came to another queue than the one before of their datagram.
     FragmentsSplit,
+    /// Times that a port pair had far more than its share of new SCTP associations.
+    SkewWarnings,
+    /// That of the last period, if there was one: where its packets come from.
+    SkewSourcePort,
+    /// Where they go.
+    SkewDestinationPort,
+    /// Its INITs.
+    SkewInits,
+    /// INITs of all ports.
+    SkewAllInits,
+    /// The seconds in which they came.
+    SkewSeconds,
+    /// The mark of the target that they meet.
+    SkewMark,
 }
 
-const OTHERS: [(Counter, &str); 35] = [
+const OTHERS: [(Counter, &str); 42] = [
     (Counter::Received, "received"),
     (Counter::Marked, "marked"),
     (Counter::Held, "held"),
@@ -124,6 +141,13 @@ const OTHERS: [(Counter, &str); 35] = [
     (Counter::TierRelayed, "tier_relayed"),
     (Counter::TierMissing, "tier_missing"),
     (Counter::FragmentsSplit, "fragments_split"),
+    (Counter::SkewWarnings, "skew_warnings"),
+    (Counter::SkewSourcePort, "skew_source_port"),
+    (Counter::SkewDestinationPort, "skew_destination_port"),
+    (Counter::SkewInits, "skew_inits"),
+    (Counter::SkewAllInits, "skew_all_inits"),
+    (Counter::SkewSeconds, "skew_seconds"),
+    (Counter::SkewMark, "skew_mark"),
 ];
 const CLASSES: [(Class, &str); 10] = [
     (Class::Tcp, "tcp"),
@@ -151,7 +175,9 @@ const REASONS: [(Reason, &str); 12] = [
     (Reason::Malformed, "malformed"),
     (Reason::ChainTooLong, "chain_too_long"),
 ];
-const COUNTERS: usize = OTHERS.len() + CLASSES.len() + REASONS.len();
+/// Chunks stand last: where there is no SCTP they are never written.
+const BEFORE_CHUNKS: usize = OTHERS.len() + CLASSES.len() + REASONS.len();
+const COUNTERS: usize = BEFORE_CHUNKS + CHUNKS.len();
 
 impl Class {
     /// Its name among the counters.
@@ -225,6 +251,12 @@ impl Counts {
         }
     }
 
+    /// Those that may be other than zero, or were.
+    fn in_use(&self) -> &[u64] {
+        let sctp = [Class::Sctp, Class::SctpInUdp].map(|class| self.get(Counter::Class(class)));
+        if sctp == [0; 2] { &self.0[..BEFORE_CHUNKS] } else { &self.0 }
+    }
+
     /// The number of a counter.
     pub fn get(&self, counter: Counter) -> u64 {
         self.0[counter.place()]
@@ -240,7 +272,12 @@ impl Counts {
         CLASSES.iter().map(|&(class, name)| (name, self.get(Counter::Class(class))))
     }
 
-    /// All counters but reasons and classes by name.
+    /// The first chunks of SCTP packets by name.
+    pub fn chunks(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        CHUNKS.iter().map(|&(chunk, name)| (name, self.get(Counter::Chunk(chunk))))
+    }
+
+    /// All counters but reasons, classes and chunks by name.
     pub fn others(&self) -> impl Iterator<Item = (Counter, &'static str, u64)> {
         OTHERS.iter().map(|&(counter, name)| (counter, name, self.get(counter)))
     }
@@ -297,8 +334,16 @@ impl Counter {
             Counter::TierRelayed => 32,
             Counter::TierMissing => 33,
             Counter::FragmentsSplit => 34,
+            Counter::SkewWarnings => 35,
+            Counter::SkewSourcePort => 36,
+            Counter::SkewDestinationPort => 37,
+            Counter::SkewInits => 38,
+            Counter::SkewAllInits => 39,
+            Counter::SkewSeconds => 40,
+            Counter::SkewMark => 41,
             Counter::Class(class) => OTHERS.len() + class as usize,
             Counter::Dropped(reason) => OTHERS.len() + CLASSES.len() + reason as usize,
+            Counter::Chunk(chunk) => BEFORE_CHUNKS + chunk as usize,
         }
     }
 }
@@ -322,6 +367,11 @@ pub const LAYOUT: u64 = {
         hash = fnv(hash, REASONS[i].1);
         i += 1;
     }
+    i = 0;
+    while i < CHUNKS.len() {
+        hash = fnv(hash, CHUNKS[i].1);
+        i += 1;
+    }
     hash
 };
 
@@ -336,7 +386,7 @@ const fn fnv(mut hash: u64, text: &str) -> u64 {
 }
 
 /// Words of a row, a multiple of two cache lines.
-pub const ROW_WORDS: usize = 64;
+pub const ROW_WORDS: usize = 128;
 const SEQUENCE: usize = 0;
 const QUEUE: usize = 1;
 const FIRST: usize = 2;
@@ -359,8 +409,8 @@ impl<'m> Row<'m> {
         self.0[SEQUENCE].store(sequence.wrapping_add(1), Relaxed);
         fence(Release);
         self.0[QUEUE].store(u64::from(queue), Relaxed);
-        for (word, number) in self.0[FIRST..].iter().zip(counts.0) {
-            word.store(number, Relaxed);
+        for (word, number) in self.0[FIRST..].iter().zip(counts.in_use()) {
+            word.store(*number, Relaxed);
         }
         self.0[SEQUENCE].store(sequence.wrapping_add(2), Release);
     }
@@ -395,6 +445,7 @@ mod tests {
             .map(|&(counter, _)| counter)
             .chain(CLASSES.iter().map(|&(class, _)| Counter::Class(class)))
             .chain(REASONS.iter().map(|&(reason, _)| Counter::Dropped(reason)))
+            .chain(CHUNKS.iter().map(|&(chunk, _)| Counter::Chunk(chunk)))
             .collect();
         let places: HashSet<usize> = all.iter().map(|counter| counter.place()).collect();
         assert_eq!(places, (0..COUNTERS).collect());
@@ -458,6 +509,18 @@ mod tests {
         });
         let (queue, counts) = Row::new(&words).load().unwrap();
         assert_eq!((queue, counts.0), (3, [200_000; COUNTERS]));
+    }
+
+    #[test]
+    fn chunks_are_published_as_soon_as_there_is_sctp() {
+        let words: [AtomicU64; ROW_WORDS] = core::array::from_fn(|_| AtomicU64::new(0));
+        for class in [Class::Sctp, Class::SctpInUdp] {
+            let mut counts = Counts::default();
+            counts.add(Counter::Class(class), 1);
+            counts.add(Counter::Chunk(Chunk::None), 1);
+            Row::new(&words).store(3, &counts);
+            assert_eq!(Row::new(&words).load(), Some((3, counts)));
+        }
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! The fast plane takes packets whose key stands at known places: TCP, UDP, SCTP and echo requests directly
 //! behind the IP header. A [`Lane`] is a kind of packet with the way its key is made; the kernel's rules are made
 //! from lanes, and [`lane_of`] says of a packet which it is in. Whatever is in no lane goes to the queue, and
-//! so does what finds no mark. So the kernel never needs to agree with the walk about anything
-//! difficult: extension headers, fragments and ICMP errors are the walk's alone.
+//! so does what finds no mark. The INITs of SCTP are in none: they are few, and `lb` counts them. So the kernel
+//! never needs to agree with the walk about anything difficult: extension headers, fragments and ICMP errors are
+//! the walk's alone.
 
 use thiserror::Error;
 
@@ -13,6 +14,7 @@ use crate::key::{Key, KeyModes};
 use crate::target::Mark;
 use crate::walk::Policy;
 use crate::wire::ip::{Ip, LengthField};
+use crate::wire::sctp::{self, Chunk};
 use crate::wire::{Packet, WireError, icmp, ipv4, ipv6, l4, protocol};
 
 /// A version of IP.
@@ -59,6 +61,10 @@ pub enum Why {
     /// UDP to a port behind which there is SCTP.
     #[error("it is UDP to a port of --sctp-encap")]
     Encapsulated,
+    /// The first packet of an association. The kernel marks it and `lb` looks at it, as far as there are not too
+    /// many; without `lb` it goes on with that mark.
+    #[error("it is an INIT of SCTP, and lb counts them")]
+    Init,
     /// The headers cannot be read as far as the key.
     #[error("{0}")]
     Unreadable(#[from] WireError),
@@ -97,6 +103,9 @@ pub fn lane_of(packet: Packet<'_>, modes: &KeyModes) -> Result<(Lane, Key), Why>
     let ports = l4::ports(ip.payload)?;
     if lane.protocol == protocol::UDP && modes.sctp_encap.contains(l4::destination(ports)) {
         return Err(Why::Encapsulated);
+    }
+    if lane.protocol == protocol::SCTP && sctp::first_chunk(ip.payload) == Ok(Chunk::Init) {
+        return Err(Why::Init);
     }
     Ok((lane, Key::transport(ip.addresses, lane.protocol, ports, modes)))
 }
@@ -142,8 +151,8 @@ mod tests {
     fn packets() -> impl Strategy<Value = Vec<u8>> {
         let protocols = prop::sample::select(&[6u8, 17, 132, 1, 58, 44, 51, 0, 43, 60, 47][..]);
         let bytes = prop::collection::vec(any::<u8>(), 0..100);
-        (bytes, any::<bool>(), protocols, any::<[bool; 5]>()).prop_map(
-            |(mut bytes, v6, protocol, [fits, whole, encap, options, echo])| {
+        (bytes, any::<bool>(), protocols, any::<[bool; 6]>()).prop_map(
+            |(mut bytes, v6, protocol, [fits, whole, encap, options, echo, init])| {
                 let len = u16::try_from(bytes.len()).unwrap();
                 let mut set = |at: usize, values: &[u8]| {
                     for (byte, value) in bytes.iter_mut().skip(at).zip(values) {
@@ -163,6 +172,9 @@ mod tests {
                         if echo {
                             set(40, &[128]);
                         }
+                        if init {
+                            set(52, &[1]);
+                        }
                     }
                     false => {
                         set(0, &[if options { 0x46 } else { 0x45 }]);
@@ -178,6 +190,9 @@ mod tests {
                         }
                         if echo {
                             set(if options { 24 } else { 20 }, &[8]);
+                        }
+                        if init {
+                            set(if options { 36 } else { 32 }, &[1]);
                         }
                     }
                 }
@@ -205,12 +220,32 @@ mod tests {
                 }
                 Err(Why::Fragment) => prop_assert_eq!(walked.0, Class::Fragment),
                 Err(Why::Encapsulated) => prop_assert_eq!(walked.0, Class::SctpInUdp),
+                Err(Why::Init) => {
+                    prop_assert_eq!(walked.0, Class::Sctp);
+                    prop_assert!(walked.1.is_ok());
+                }
                 Err(Why::Unreadable(error)) => prop_assert_eq!(walked.1, Err(error.into())),
                 Err(Why::ExtensionHeaders) => prop_assert_eq!(bytes[0] >> 4, 6),
                 Err(Why::Protocol) => {
                     let plain = [Class::Tcp, Class::Udp, Class::Sctp, Class::SctpInUdp];
                     prop_assert!(!plain.contains(&walked.0));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn of_sctp_all_but_the_init_has_a_lane() {
+        for sctp_hash in [SctpHash::Ports, SctpHash::Tuple] {
+            let modes = KeyModes { sctp_hash, ..KeyModes::default() };
+            for chunk in 0..=255 {
+                let mut bytes = [0; 36];
+                bytes[..10].copy_from_slice(&[0x45, 0, 0, 36, 0, 0, 0, 0, 64, 132]);
+                bytes[32] = chunk;
+                let lane = lane_of(Packet::whole(&bytes), &modes);
+                assert_eq!(lane.err(), (chunk == sctp::INIT).then_some(Why::Init), "{chunk}");
+                bytes[3] = 32;
+                assert!(lane_of(Packet::whole(&bytes), &modes).is_ok(), "it ends before the chunk");
             }
         }
     }

@@ -71,7 +71,8 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// That of a protocol's packets.
+    /// That of a protocol's packets. Here is where an association would be followed by more than its ports: whoever
+    /// does that needs a shape of its own, so that both planes know which packets are not theirs.
     #[inline(always)]
     pub fn of(protocol: u8, modes: &KeyModes) -> Self {
         match (protocol, modes.sctp_hash, modes.affinity) {

@@ -21,6 +21,7 @@ pub mod frag;
 pub mod hash;
 pub mod key;
 pub mod maglev;
+pub mod openings;
 pub mod table;
 pub mod target;
 pub mod tier;

@@ -17,6 +17,8 @@ mod pmtu;
 mod privilege;
 mod queues;
 mod reconfigure;
+mod sctp;
+mod sctp_paths;
 mod table;
 mod targets;
 mod tier;
@@ -30,18 +32,49 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::lab::{Lab, Shape};
+use crate::lab::{Lab, Layout, Shape};
+use crate::topology::plan::Size;
 
 /// One function test. It gets a fresh cluster of its shape, in which nothing runs yet.
 pub struct Case {
     pub name: &'static str,
     pub about: &'static str,
     pub shape: Shape,
+    /// A cluster that its overlays prepare, in place of the shape.
+    pub setting: Option<Setting>,
     /// How long it may take, cluster included.
     pub limit: Duration,
     /// Whether it needs the machine for itself.
     pub alone: bool,
     pub run: fn(&mut Lab) -> Result<()>,
+}
+
+/// A cluster as a scenario file would ask for it.
+#[derive(Clone, Copy)]
+pub struct Setting {
+    pub topology: &'static str,
+    pub nodes: u8,
+    pub testers: u8,
+    pub overlays: &'static [&'static str],
+    pub variables: &'static [(&'static str, &'static str)],
+}
+
+impl Case {
+    /// The cluster that it wants.
+    pub fn layout(&self) -> Layout {
+        let Some(setting) = self.setting else { return self.shape.layout() };
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Layout {
+            topology: setting.topology.to_owned(),
+            size: Size {
+                nodes: Some(setting.nodes),
+                routers: None,
+                testers: Some(setting.testers),
+            },
+            overlays: setting.overlays.iter().map(|name| (*name).to_owned()).collect(),
+            variables: setting.variables.iter().map(owned).collect(),
+        }
+    }
 }
 
 /// Far more than a case needs that asks for no more, on a busy machine too.
@@ -55,6 +88,7 @@ const PLAIN: Case = Case {
     name: "",
     about: "",
     shape: Shape::STANDARD,
+    setting: None,
     limit: LIMIT,
     alone: false,
     run: |_| bail!("the case does not say what to do"),
@@ -84,6 +118,8 @@ pub fn all() -> Vec<&'static Case> {
         privilege::CASES,
         fast_plane::CASES,
         breaks::CASES,
+        sctp::CASES,
+        sctp_paths::CASES,
     ];
     groups.into_iter().flatten().collect()
 }

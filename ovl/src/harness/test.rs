@@ -147,7 +147,7 @@ impl Test {
 
     pub fn layout(&self) -> Layout {
         match &self.kind {
-            Kind::Function(case) => case.shape.layout(),
+            Kind::Function(case) => case.layout(),
             Kind::Scenario(scenario) => scenario.layout.clone(),
         }
     }
@@ -155,7 +155,9 @@ impl Test {
     pub fn run(&self, lab: &mut Lab) -> Result<()> {
         match &self.kind {
             Kind::Function(case) => {
-                lab.prepare(case.shape)?;
+                if case.setting.is_none() {
+                    lab.prepare(case.shape)?;
+                }
                 (case.run)(lab)
             }
             Kind::Scenario(scenario) => scenario.run(lab),

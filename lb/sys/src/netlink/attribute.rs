@@ -40,6 +40,10 @@ impl<'a> Attributes<'a> {
         self.bytes(kind, &number.to_be_bytes());
     }
 
+    pub fn u64(&mut self, kind: u16, number: u64) {
+        self.bytes(kind, &number.to_be_bytes());
+    }
+
     /// Whatever is nested holds at most 65,531 bytes: the length is a number of 16 bits.
     pub fn nested(&mut self, kind: u16, inside: impl FnOnce(&mut Attributes<'_>)) {
         let start = self.0.len();

@@ -130,6 +130,13 @@ pub enum Expression {
         /// Its name.
         counter: String,
     },
+    /// Ends the rule for packets beyond a rate.
+    Limit {
+        /// Packets in a second.
+        rate: u32,
+        /// How many of them may come at once.
+        burst: u32,
+    },
     /// Keeps the packet from connection tracking.
     NoTrack,
     /// To user space, by nftables' own means.
@@ -162,6 +169,7 @@ impl Expression {
             Expression::Hash { .. } => "hash",
             Expression::Lookup { .. } | Expression::CountIn { .. } => "lookup",
             Expression::Count { .. } => "objref",
+            Expression::Limit { .. } => "limit",
             Expression::NoTrack => "notrack",
             Expression::Queue(_) => "queue",
             Expression::QueueTarget(_) => "target",
@@ -229,6 +237,14 @@ impl Expression {
                 const OBJECT_COUNTER: u32 = 1;
                 data.u32(1, OBJECT_COUNTER);
                 data.text(2, counter);
+            }
+            Expression::Limit { rate, burst } => {
+                const SECONDS: u64 = 1;
+                const PACKETS: u32 = 0;
+                data.u64(1, u64::from(*rate));
+                data.u64(2, SECONDS);
+                data.u32(3, *burst);
+                data.u32(4, PACKETS);
             }
             Expression::NoTrack => {}
             Expression::Queue(queues) => {

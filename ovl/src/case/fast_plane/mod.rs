@@ -143,20 +143,20 @@ pub(super) const VIPS: [&str; 3] = ["--vip", "10.0.0.0/32", "1000::/128"];
 pub(super) const ROOM: [&str; 4] = ["--queue-length", "65535", "--receive-buffer", "256M"];
 
 /// A table with all servers in it, and `lb` with rules of its own and these options.
-fn start(lab: &mut Lab, init: &[&str], options: &[&str]) -> Result<()> {
+pub(super) fn start(lab: &mut Lab, init: &[&str], options: &[&str]) -> Result<()> {
     lab.table(&[&["init"], init].concat())?;
     lab.activate_all()?;
     lab.start_lb(&[&["--queue", QUEUE], &VIPS[..], &ROOM[..], options].concat())
 }
 
 /// What `lb --status` says.
-fn status(lab: &Lab) -> Result<Value> {
+pub(super) fn status(lab: &Lab) -> Result<Value> {
     let report = lab.cluster.router()?.run(&["lb", "--status", "--json"])?.success()?;
     serde_json::from_str(&report).context("read lb --status")
 }
 
 /// Packets that one of the planes had, as the rules count them.
-fn packets(status: &Value, plane: &str) -> Result<u64> {
+pub(super) fn packets(status: &Value, plane: &str) -> Result<u64> {
     status[plane]["packets"].as_u64().with_context(|| format!("read lb --status: no {plane}"))
 }
 
@@ -182,7 +182,7 @@ fn foreign_rules(router: &Node) -> Result<String> {
         .collect()
 }
 
-fn end(lab: &mut Lab) -> Result<()> {
+pub(super) fn end(lab: &mut Lab) -> Result<()> {
     let lb = lab.lb_mut()?;
     lb.signal("TERM")?;
     let status = lb.wait(PATIENCE)?;

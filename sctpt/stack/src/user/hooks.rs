@@ -1,0 +1,484 @@
+//! System calls of the library that this crate answers; `build.rs` leads them here.
+//!
+//! They mend what cannot be set: the source of each path (`source`), socket buffers that a burst of some hundred
+//! packets would overrun, addresses on the loopback interface, and answers that would end the associations of
+//! other processes on this host.
+
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use std::{fs, io, slice};
+
+use libc::{ifaddrs, msghdr, sockaddr, socklen_t, ssize_t};
+
+use super::source;
+use crate::address;
+
+/// Bytes of each of the library's system sockets; it asks for 128 KiB.
+const SYSTEM_BUFFER: c_int = 8 << 20;
+/// The library skips addresses on interfaces that are called `lo…`, unless both ends are on this host.
+const LOOPBACK: &CStr = c"lo";
+const RENAMED: &CStr = c"vip";
+const RENAMED_INDEX: c_uint = 0x7fff_fff0;
+/// How long the number of raw sockets is believed.
+const COUNT_LIFE: Duration = Duration::from_millis(20);
+
+const IPV4_HEADER: usize = 20;
+/// The common header of SCTP, and type, flags and length of the first chunk.
+const SCTP_HEADER: usize = 12 + 4;
+
+const INIT_ACK: u8 = 2;
+const ABORT: u8 = 6;
+const SHUTDOWN_COMPLETE: u8 = 14;
+/// The tag is the peer's own: what it answers belongs to no association.
+const TAG_REFLECTED: u8 = 1;
+
+/// What the library wants to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Outgoing {
+    to: IpAddr,
+    /// Directly in IP.
+    raw: bool,
+    /// What the library chose, where it can be seen.
+    from: Option<Ipv4Addr>,
+    /// SCTP's source port.
+    port: u16,
+    chunk: u8,
+    flags: u8,
+}
+
+impl Outgoing {
+    /// From the address and the first bytes of the packet.
+    fn read(name: &[u8], head: &[u8]) -> Option<Self> {
+        let (to, _) = address::unpack(name)?;
+        let raw = to.port() == 0;
+        let (from, sctp) = match to.ip() {
+            IpAddr::V4(_) if raw => {
+                let from = Ipv4Addr::from(*head.get(12..)?.first_chunk::<4>()?);
+                (Some(from), head.get(IPV4_HEADER..)?)
+            }
+            _ => (None, head),
+        };
+        let sctp: &[u8; SCTP_HEADER] = sctp.first_chunk()?;
+        let port = u16::from_be_bytes([sctp[0], sctp[1]]);
+        Some(Outgoing { to: to.ip(), raw, from, port, chunk: sctp[12], flags: sctp[13] })
+    }
+
+    /// Whether it answers a packet that may be for another process.
+    fn is_stray_answer(&self) -> bool {
+        let answer = match self.chunk {
+            ABORT => true,
+            SHUTDOWN_COMPLETE => self.flags & TAG_REFLECTED != 0,
+            _ => false,
+        };
+        answer && self.raw && !source::is_bound(self.port)
+    }
+
+    /// The source it should have; none: as it is.
+    fn source(&self) -> Option<IpAddr> {
+        // The answer to an INIT comes from where the INIT went, as does what no socket sends.
+        let answer = self.chunk == INIT_ACK || !source::is_bound(self.port);
+        match self.from {
+            Some(_) if answer => None,
+            Some(from) => source::choose(self.port, self.to, Some(from)),
+            None if answer => source::arrival(self.to),
+            None => source::choose(self.port, self.to, None).or_else(|| source::arrival(self.to)),
+        }
+    }
+}
+
+/// The library's `sendmsg`.
+///
+/// # Safety
+/// As for the system call.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn markway_sctp_sendmsg(
+    fd: c_int,
+    message: *const msghdr,
+    flags: c_int,
+) -> ssize_t {
+    // SAFETY: the caller gives a valid message; the library gives it no control data.
+    let mut message = unsafe { message.read() };
+    // SAFETY: the name is valid as long as the call lasts.
+    let name = unsafe { name(&message) };
+    // SAFETY: so are the pieces.
+    let mut head = unsafe { Head::gather(&message) };
+    let Some(packet) = Outgoing::read(name, &head.bytes[..head.length]) else {
+        // SAFETY: as the caller wants it.
+        return unsafe { libc::sendmsg(fd, &raw const message, flags) };
+    };
+    if packet.is_stray_answer() && !is_alone() {
+        return head.total;
+    }
+    let source = packet.source();
+    let mut control = Control::new();
+    match (source, packet.from) {
+        // SAFETY: the pieces are valid.
+        (Some(IpAddr::V4(source)), Some(_)) => unsafe { head.set_source(&message, source) },
+        (Some(source), None) => {
+            let length = control.set_source(source);
+            message.msg_control = (&raw mut control).cast();
+            message.msg_controllen = length;
+        }
+        _ => {}
+    }
+    // SAFETY: as the caller wants it; the control data lives on the stack.
+    let sent = unsafe { libc::sendmsg(fd, &raw const message, flags) };
+    if sent >= 0 || message.msg_controllen == 0 || is_transient() {
+        return sent;
+    }
+    // The source may be gone from this host; the kernel then chooses.
+    message.msg_control = std::ptr::null_mut();
+    message.msg_controllen = 0;
+    // SAFETY: as the caller wants it.
+    unsafe { libc::sendmsg(fd, &raw const message, flags) }
+}
+
+fn is_transient() -> bool {
+    matches!(io::Error::last_os_error().raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS))
+}
+
+/// The library's `recvmsg`.
+///
+/// # Safety
+/// As for the system call.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn markway_sctp_recvmsg(
+    fd: c_int,
+    message: *mut msghdr,
+    flags: c_int,
+) -> ssize_t {
+    // SAFETY: as the caller wants it.
+    let length = unsafe { libc::recvmsg(fd, message, flags) };
+    let Ok(received) = usize::try_from(length) else { return length };
+    // SAFETY: the system call succeeded, so the message is valid.
+    let message = unsafe { &*message };
+    // SAFETY: as above.
+    let name = unsafe { name(message) };
+    // SAFETY: as above.
+    let head = unsafe { Head::gather(message) };
+    let head = &head.bytes[..head.length.min(received)];
+    let way = if name.is_empty() {
+        // IPv4 with its header.
+        let from = head.get(12..).and_then(<[u8]>::first_chunk::<4>);
+        let at = head.get(16..).and_then(<[u8]>::first_chunk::<4>);
+        from.zip(at).map(|(from, at)| (IpAddr::from(*from), IpAddr::from(*at)))
+    } else {
+        // SAFETY: the system call filled in the control data and its length.
+        let control = unsafe { control(message) };
+        let from = address::unpack(name).map(|(from, _)| from.ip());
+        from.zip(Control::destination(control))
+    };
+    if let Some((from, at)) = way {
+        source::arrived(from, at);
+    }
+    length
+}
+
+/// The library's `setsockopt`.
+///
+/// # Safety
+/// As for the system call.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn markway_sctp_setsockopt(
+    fd: c_int,
+    level: c_int,
+    name: c_int,
+    value: *const c_void,
+    length: socklen_t,
+) -> c_int {
+    let forced = match (level, name) {
+        (libc::SOL_SOCKET, libc::SO_RCVBUF) => libc::SO_RCVBUFFORCE,
+        (libc::SOL_SOCKET, libc::SO_SNDBUF) => libc::SO_SNDBUFFORCE,
+        // SAFETY: as the caller wants it.
+        _ => return unsafe { libc::setsockopt(fd, level, name, value, length) },
+    };
+    let size = SYSTEM_BUFFER;
+    // Without the right to it, as much as everybody may have.
+    for name in [forced, name] {
+        let value = (&raw const size).cast();
+        // SAFETY: `value` is an int.
+        if unsafe { libc::setsockopt(fd, level, name, value, length) } == 0 {
+            return 0;
+        }
+    }
+    -1
+}
+
+/// The library's `getifaddrs`: addresses on `lo` that others can reach seem to be on another interface.
+///
+/// # Safety
+/// As for the C library's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn markway_sctp_getifaddrs(list: *mut *mut ifaddrs) -> c_int {
+    // SAFETY: as the caller wants it.
+    let result = unsafe { libc::getifaddrs(list) };
+    if result != 0 {
+        return result;
+    }
+    // SAFETY: the call succeeded and filled it in.
+    let mut next = unsafe { *list };
+    while !next.is_null() {
+        // SAFETY: an element of the list, which nobody else has yet.
+        let entry = unsafe { &mut *next };
+        next = entry.ifa_next;
+        if entry.ifa_name.is_null() || entry.ifa_addr.is_null() {
+            continue;
+        }
+        // SAFETY: a string of the C library.
+        let name = unsafe { CStr::from_ptr(entry.ifa_name) };
+        // SAFETY: an address that is as long as its family wants.
+        let address = unsafe { read_address(entry.ifa_addr) };
+        if name == LOOPBACK && address.is_some_and(|address| !address.is_loopback()) {
+            // The list is freed as a whole, names and all.
+            entry.ifa_name = RENAMED.as_ptr().cast_mut();
+        }
+    }
+    0
+}
+
+/// The library's `if_nametoindex`, which knows the other interface, too.
+///
+/// # Safety
+/// As for the C library's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn markway_sctp_if_nametoindex(name: *const c_char) -> c_uint {
+    // SAFETY: the caller gives a string.
+    if unsafe { CStr::from_ptr(name) } == RENAMED {
+        return RENAMED_INDEX;
+    }
+    // SAFETY: as the caller wants it.
+    unsafe { libc::if_nametoindex(name) }
+}
+
+/// # Safety
+/// The address is as long as its family wants.
+unsafe fn read_address(address: *const sockaddr) -> Option<IpAddr> {
+    // SAFETY: every address begins with its family.
+    let family = unsafe { (*address).sa_family };
+    let length = match c_int::from(family) {
+        libc::AF_INET => size_of::<libc::sockaddr_in>(),
+        libc::AF_INET6 => size_of::<libc::sockaddr_in6>(),
+        _ => return None,
+    };
+    // SAFETY: the caller promises so many bytes.
+    let bytes = unsafe { slice::from_raw_parts(address.cast::<u8>(), length) };
+    address::unpack(bytes).map(|(address, _)| address.ip())
+}
+
+/// The message's address; empty if it has none.
+///
+/// # Safety
+/// The message is valid.
+unsafe fn name(message: &msghdr) -> &[u8] {
+    if message.msg_name.is_null() {
+        return &[];
+    }
+    let length = usize::try_from(message.msg_namelen).unwrap_or(0);
+    // SAFETY: the caller promises so many bytes.
+    unsafe { slice::from_raw_parts(message.msg_name.cast(), length) }
+}
+
+/// The message's control data.
+///
+/// # Safety
+/// The message is valid.
+unsafe fn control(message: &msghdr) -> &[u8] {
+    if message.msg_control.is_null() {
+        return &[];
+    }
+    // SAFETY: the caller promises so many bytes.
+    unsafe { slice::from_raw_parts(message.msg_control.cast(), message.msg_controllen) }
+}
+
+/// The first bytes of a packet, which may lie in several pieces.
+struct Head {
+    bytes: [u8; IPV4_HEADER + SCTP_HEADER],
+    length: usize,
+    /// Of the whole packet.
+    total: ssize_t,
+}
+
+impl Head {
+    /// # Safety
+    /// The message is valid.
+    unsafe fn gather(message: &msghdr) -> Self {
+        let mut head = Head { bytes: [0; IPV4_HEADER + SCTP_HEADER], length: 0, total: 0 };
+        // SAFETY: the caller promises that its pieces are there.
+        let pieces = unsafe { slice::from_raw_parts(message.msg_iov, message.msg_iovlen) };
+        for piece in pieces {
+            let wanted = (head.bytes.len() - head.length).min(piece.iov_len);
+            if wanted > 0 {
+                // SAFETY: the piece has at least so many bytes.
+                let bytes = unsafe { slice::from_raw_parts(piece.iov_base.cast(), wanted) };
+                head.bytes[head.length..head.length + wanted].copy_from_slice(bytes);
+                head.length += wanted;
+            }
+            head.total = head.total.saturating_add_unsigned(piece.iov_len);
+        }
+        head
+    }
+
+    /// Writes the source into the packet's IPv4 header. SCTP's checksum does not cover it, and the kernel
+    /// makes the header's.
+    ///
+    /// # Safety
+    /// The message is valid, and its packet begins with such a header.
+    unsafe fn set_source(&mut self, message: &msghdr, source: Ipv4Addr) {
+        // SAFETY: the packet was long enough, so there is a piece.
+        let piece = unsafe { &*message.msg_iov };
+        if piece.iov_len < IPV4_HEADER {
+            return;
+        }
+        // SAFETY: the piece holds the header, and the library does not look at it during the call.
+        let header = unsafe { slice::from_raw_parts_mut(piece.iov_base.cast::<u8>(), IPV4_HEADER) };
+        header[12..16].copy_from_slice(&source.octets());
+    }
+}
+
+/// Control data with one element, which tells this host's address of a packet.
+#[repr(C, align(8))]
+struct Control {
+    bytes: [u8; 40],
+}
+
+impl Control {
+    /// Length, level and type.
+    const HEADER: usize = size_of::<libc::cmsghdr>();
+
+    fn new() -> Self {
+        Control { bytes: [0; 40] }
+    }
+
+    /// Asks for a source; returns the length.
+    fn set_source(&mut self, source: IpAddr) -> usize {
+        let (level, kind, at, length) = match source {
+            // Interface, source, destination.
+            IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO, 4, 12),
+            // Source, interface.
+            IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, 0, 20),
+        };
+        let whole = Self::HEADER + length;
+        self.bytes[..8].copy_from_slice(&whole.to_ne_bytes());
+        self.bytes[8..12].copy_from_slice(&level.to_ne_bytes());
+        self.bytes[12..16].copy_from_slice(&kind.to_ne_bytes());
+        let place = &mut self.bytes[Self::HEADER + at..];
+        match source {
+            IpAddr::V4(source) => place[..4].copy_from_slice(&source.octets()),
+            IpAddr::V6(source) => place[..16].copy_from_slice(&source.octets()),
+        }
+        whole.next_multiple_of(8)
+    }
+
+    /// The destination of what was received.
+    fn destination(bytes: &[u8]) -> Option<IpAddr> {
+        let int = |at: usize| -> Option<c_int> {
+            Some(c_int::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+        };
+        let data = bytes.get(Self::HEADER..)?;
+        match (int(8)?, int(12)?) {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                Some(IpAddr::from(*data.get(8..)?.first_chunk::<4>()?))
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                Some(Ipv6Addr::from(*data.first_chunk::<16>()?).into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether no other process in this network namespace has a raw socket of SCTP.
+fn is_alone() -> bool {
+    static LAST: Mutex<Option<(Instant, bool)>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = Instant::now();
+    if let Some((at, alone)) = *last
+        && now.duration_since(at) < COUNT_LIFE
+    {
+        return alone;
+    }
+    // Whoever cannot tell keeps silent.
+    let alone = fs::read_to_string("/proc/thread-self/net/raw")
+        .is_ok_and(|sockets| count_of_sctp(&sockets) <= 1);
+    *last = Some((now, alone));
+    alone
+}
+
+/// Sockets of SCTP in the kernel's list of raw ones, where the protocol stands for the port.
+fn count_of_sctp(sockets: &str) -> usize {
+    let local = |line: &str| line.split_whitespace().nth(1).map(|word| word.ends_with(":0084"));
+    sockets.lines().filter_map(local).filter(|sctp| *sctp).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TO_V4: [u8; 16] = [2, 0, 0, 0, 192, 0, 2, 9, 0, 0, 0, 0, 0, 0, 0, 0];
+
+    fn ipv4_packet(chunk: u8, flags: u8) -> Vec<u8> {
+        let mut packet = vec![0x45; 20];
+        packet[12..20].copy_from_slice(&[192, 0, 2, 1, 192, 0, 2, 9]);
+        packet.extend([0x17, 0x70, 0, 7, 0, 0, 0, 1, 0, 0, 0, 0, chunk, flags, 0, 4]);
+        packet
+    }
+
+    #[test]
+    fn packets_are_understood() {
+        let packet = Outgoing::read(&TO_V4, &ipv4_packet(0, 3)).unwrap();
+        let expected = Outgoing {
+            to: [192, 0, 2, 9].into(),
+            raw: true,
+            from: Some([192, 0, 2, 1].into()),
+            port: 6000,
+            chunk: 0,
+            flags: 3,
+        };
+        assert_eq!(packet, expected);
+        // In UDP there is no IP header to be seen.
+        let mut to = TO_V4;
+        to[2..4].copy_from_slice(&9899u16.to_be_bytes());
+        let packet = Outgoing::read(&to, &ipv4_packet(0, 3)[20..]).unwrap();
+        assert_eq!(packet, Outgoing { raw: false, from: None, ..expected });
+        assert_eq!(Outgoing::read(&TO_V4, &ipv4_packet(0, 3)[..35]), None);
+        assert_eq!(Outgoing::read(&[], &[]), None);
+    }
+
+    #[test]
+    fn answers_about_ports_of_others_are_known() {
+        let stray = |chunk, flags| {
+            Outgoing::read(&TO_V4, &ipv4_packet(chunk, flags)).unwrap().is_stray_answer()
+        };
+        assert!(stray(ABORT, 0) && stray(ABORT, 1) && stray(SHUTDOWN_COMPLETE, 1));
+        assert!(!stray(SHUTDOWN_COMPLETE, 0) && !stray(0, 3));
+    }
+
+    #[test]
+    fn control_data_names_the_source() {
+        let mut control = Control::new();
+        assert_eq!(control.set_source([192, 0, 2, 1].into()), 32);
+        let expected = [28, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 192, 0, 2, 1];
+        assert_eq!(control.bytes[..24], expected);
+        let mut control = Control::new();
+        let source = "2001:db8::1".parse().unwrap();
+        assert_eq!(control.set_source(source), 40);
+        assert_eq!(control.bytes[..16], [36, 0, 0, 0, 0, 0, 0, 0, 41, 0, 0, 0, 50, 0, 0, 0]);
+        assert_eq!(Control::destination(&control.bytes), Some(source));
+        let received =
+            [28, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 2, 0, 0, 0, 1, 1, 1, 1, 192, 0, 2, 9];
+        assert_eq!(Control::destination(&received), Some([192, 0, 2, 9].into()));
+        assert_eq!(Control::destination(&received[..27]), None);
+        assert_eq!(Control::destination(&[]), None);
+    }
+
+    #[test]
+    fn raw_sockets_of_sctp_are_counted() {
+        let list = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt\n\
+            132: 00000000:0084 00000000:0000 07 00000000:00000000 00:00000000 00000000\n\
+            1: 00000000:0001 00000000:0000 07 00000000:00000000 00:00000000 00000000\n";
+        assert_eq!(count_of_sctp(list), 1);
+        assert_eq!(count_of_sctp(""), 0);
+    }
+}

@@ -1,0 +1,117 @@
+//! SCTP in user space, by libusrsctp.
+
+mod association;
+mod ffi;
+mod hooks;
+mod library;
+mod listener;
+mod settings;
+mod socket;
+mod source;
+mod wake;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use self::association::UserAssociation;
+use self::library::Library;
+use self::listener::UserListener;
+use self::socket::Socket;
+use crate::notification::Numbering;
+use crate::{
+    Addresses, Association, ConnectFailure, Encapsulation, Error, Listener, Result, Settings, Stack,
+};
+
+pub(super) const NAME: &str = "user";
+const NUMBERING: Numbering = Numbering { kind: 0, state: 1 };
+/// Associations that wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// The stack in this process.
+///
+/// Its library runs once in a process, until the stack and all that came from it are dropped. All
+/// associations use the same local UDP port, or none does.
+#[derive(Debug, Default)]
+pub struct UserStack {
+    library: Mutex<Option<Arc<Library>>>,
+}
+
+impl UserStack {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether it can run here: the error says what is missing.
+    pub fn check(&self, encapsulation: Option<Encapsulation>) -> Result<()> {
+        self.library(encapsulation).map(drop)
+    }
+
+    /// The library, which is started if it does not run.
+    fn library(&self, encapsulation: Option<Encapsulation>) -> Result<Arc<Library>> {
+        let udp_port = encapsulation.map(|ports| ports.local);
+        let mut library = self.library.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = &*library
+            && running.udp_port == udp_port
+        {
+            return Ok(Arc::clone(running));
+        }
+        if let Some(running) = library.take_if(|running| Arc::strong_count(running) > 1) {
+            let name =
+                |port: Option<u16>| port.map_or("IP".into(), |port| format!("UDP port {port}"));
+            let (is, wanted) = (name(running.udp_port), name(udp_port));
+            *library = Some(running);
+            let cause = format!("{wanted}: all of this process goes by {is}");
+            return Err(Error::Unavailable { stack: NAME, cause });
+        }
+        // Nothing uses it: it may be started anew.
+        *library = None;
+        let started = Arc::new(Library::start(udp_port)?);
+        *library = Some(Arc::clone(&started));
+        Ok(started)
+    }
+
+    /// A bound socket.
+    fn bound(&self, local: &Addresses, settings: &Settings) -> Result<Socket> {
+        let library = self.library(settings.encapsulation)?;
+        let failed = |cause| Error::Io { operation: format!("bind {local}"), cause };
+        let mut socket = Socket::new(&library).map_err(failed)?;
+        settings::apply(&socket, settings)?;
+        socket.bind(local).map_err(failed)?;
+        Ok(socket)
+    }
+}
+
+impl Stack for UserStack {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn listen(&self, local: &Addresses, settings: &Settings) -> Result<Box<dyn Listener>> {
+        let socket = self.bound(local, settings)?;
+        socket
+            .listen(BACKLOG)
+            .map_err(|cause| Error::Io { operation: format!("listen {local}"), cause })?;
+        Ok(Box::new(UserListener::new(socket)))
+    }
+
+    fn connect(
+        &self,
+        local: &Addresses,
+        remote: &Addresses,
+        settings: &Settings,
+        deadline: Instant,
+    ) -> Result<Arc<dyn Association>> {
+        let failed = |cause| Error::Connect { to: remote.clone(), cause };
+        source::check_reachable(&remote.addresses)
+            .map_err(|cause| failed(ConnectFailure::Io(cause)))?;
+        let socket = self.bound(local, settings)?;
+        socket.connect(remote).map_err(|cause| failed(ConnectFailure::Io(cause)))?;
+        let association = UserAssociation::new(socket);
+        if let Err(cause) = association.wait_until_up(deadline) {
+            // No peer may think that it has come up after all.
+            association.abort();
+            return Err(failed(cause));
+        }
+        Ok(Arc::new(association))
+    }
+}

@@ -1,0 +1,312 @@
+//! A socket of the library, made safe.
+
+use std::ffi::{c_int, c_void};
+use std::io;
+use std::net::SocketAddr;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use super::ffi;
+use super::library::Library;
+use super::source::Binding;
+use super::wake::{Registration, Signal};
+use crate::{Addresses, address};
+
+/// Closed when dropped; the library then shuts its association down in the background.
+pub(super) struct Socket {
+    raw: NonNull<ffi::RawSocket>,
+    pub signal: Arc<Signal>,
+    registration: Option<Registration>,
+    binding: Option<Arc<Binding>>,
+    /// It runs as long as there is a socket.
+    library: Arc<Library>,
+}
+
+// SAFETY: the library locks its sockets itself; the pointer is valid until `drop`.
+unsafe impl Send for Socket {}
+// SAFETY: as above.
+unsafe impl Sync for Socket {}
+
+/// What was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub length: usize,
+    pub stream: u16,
+    pub notification: bool,
+    /// Nothing of this message or notification is left.
+    pub last: bool,
+}
+
+/// Structures that the library fills or reads.
+///
+/// # Safety
+/// Plain numbers, of which every pattern of bits is a value.
+pub(super) unsafe trait Plain: Copy {}
+// SAFETY: of numbers and bytes only.
+unsafe impl Plain for ffi::Initmsg {}
+// SAFETY: as above.
+unsafe impl Plain for ffi::RtoInfo {}
+// SAFETY: as above.
+unsafe impl Plain for ffi::AssocParams {}
+// SAFETY: as above.
+unsafe impl Plain for ffi::PeerAddrParams {}
+// SAFETY: as above.
+unsafe impl Plain for ffi::PeerAddrInfo {}
+// SAFETY: as above.
+unsafe impl Plain for ffi::SetPrimary {}
+// SAFETY: as above.
+unsafe impl Plain for ffi::UdpEncaps {}
+// SAFETY: as above.
+unsafe impl Plain for ffi::Event {}
+// SAFETY: as above.
+unsafe impl Plain for c_int {}
+
+impl Socket {
+    /// A new one of the one-to-one style, for both families.
+    pub fn new(library: &Arc<Library>) -> io::Result<Self> {
+        // SAFETY: numbers and null pointers, which mean no callbacks.
+        let raw = unsafe {
+            ffi::usrsctp_socket(
+                libc::AF_INET6,
+                libc::SOCK_STREAM,
+                ffi::IPPROTO_SCTP,
+                ptr::null(),
+                ptr::null(),
+                0,
+                ptr::null_mut(),
+            )
+        };
+        let socket = Self::own(raw, library, None)?;
+        // SAFETY: the socket is open.
+        check(unsafe { ffi::usrsctp_set_non_blocking(socket.raw(), 1) })?;
+        Ok(socket)
+    }
+
+    /// Takes what the library gave.
+    fn own(
+        raw: *mut ffi::RawSocket,
+        library: &Arc<Library>,
+        binding: Option<Arc<Binding>>,
+    ) -> io::Result<Self> {
+        let raw = NonNull::new(raw).ok_or_else(io::Error::last_os_error)?;
+        let signal = Arc::new(Signal::default());
+        // SAFETY: the socket is open; `drop` ends the registration first.
+        let registration = unsafe { Registration::new(raw.as_ptr(), Arc::clone(&signal)) };
+        let library = Arc::clone(library);
+        Ok(Socket { raw, signal, registration: Some(registration), binding, library })
+    }
+
+    /// Takes these addresses for its own.
+    pub fn bind(&mut self, local: &Addresses) -> io::Result<()> {
+        let mut bytes = address::packed(local.sockets());
+        if local.is_any() {
+            let length = libc::socklen_t::try_from(bytes.len()).unwrap_or(0);
+            // SAFETY: `bytes` is one address of this length.
+            check(unsafe { ffi::usrsctp_bind(self.raw(), bytes.as_mut_ptr().cast(), length) })?;
+        } else {
+            let count = c_int::try_from(local.addresses.len()).unwrap_or(c_int::MAX);
+            let list = bytes.as_mut_ptr();
+            // SAFETY: `list` holds `count` addresses.
+            check(unsafe { ffi::usrsctp_bindx(self.raw(), list, count, ffi::BINDX_ADD_ADDR) })?;
+        }
+        let port = match local.port {
+            0 => self.local_addresses().first().map_or(0, SocketAddr::port),
+            port => port,
+        };
+        let addresses = if local.is_any() { Vec::new() } else { local.addresses.clone() };
+        self.binding = Some(Arc::new(Binding::new(port, addresses)));
+        Ok(())
+    }
+
+    /// The port that it is bound to.
+    pub fn port(&self) -> u16 {
+        self.binding.as_ref().map_or(0, |binding| binding.port())
+    }
+
+    /// Starts an association; it is not up yet.
+    pub fn connect(&self, remote: &Addresses) -> io::Result<()> {
+        let bytes = address::packed(remote.sockets());
+        let count = c_int::try_from(remote.addresses.len()).unwrap_or(c_int::MAX);
+        let mut association = 0u32;
+        // SAFETY: `bytes` holds `count` addresses; the last pointer is valid.
+        let result = unsafe {
+            ffi::usrsctp_connectx(self.raw(), bytes.as_ptr(), count, &raw mut association)
+        };
+        match check(result) {
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(()),
+            other => other,
+        }
+    }
+
+    pub fn listen(&self, backlog: c_int) -> io::Result<()> {
+        // SAFETY: the socket is open.
+        check(unsafe { ffi::usrsctp_listen(self.raw(), backlog) })
+    }
+
+    /// The next association that came in; `WouldBlock` if there is none.
+    pub fn accept(&self) -> io::Result<Self> {
+        // SAFETY: the socket is open; null: the address is not asked for.
+        let raw = unsafe { ffi::usrsctp_accept(self.raw(), ptr::null_mut(), ptr::null_mut()) };
+        let socket = Self::own(raw, &self.library, self.binding.clone())?;
+        // SAFETY: the socket is open.
+        check(unsafe { ffi::usrsctp_set_non_blocking(socket.raw(), 1) })?;
+        Ok(socket)
+    }
+
+    /// The next piece; none at the end of the association.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Piece>> {
+        let mut info = ffi::RcvInfo::default();
+        let mut info_length = length_of::<ffi::RcvInfo>();
+        let (mut info_type, mut flags) = (0, 0);
+        // SAFETY: the pointers are valid for the lengths given with them; null: no address is asked for.
+        let length = unsafe {
+            ffi::usrsctp_recvv(
+                self.raw(),
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+                ptr::null_mut(),
+                ptr::null_mut(),
+                (&raw mut info).cast(),
+                &raw mut info_length,
+                &raw mut info_type,
+                &raw mut flags,
+            )
+        };
+        let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+        let notification = flags & ffi::MSG_NOTIFICATION != 0;
+        let last = flags & ffi::MSG_EOR != 0;
+        if length == 0 && !last {
+            return Ok(None);
+        }
+        Ok(Some(Piece { length, stream: info.stream, notification, last }))
+    }
+
+    /// Hands over a message; `WouldBlock` if there is no room.
+    pub fn send(&self, message: &[u8], stream: u16) -> io::Result<()> {
+        self.send_with(message, ffi::SndInfo { stream, ..Default::default() })
+    }
+
+    /// Ends the association at once.
+    pub fn abort(&self) {
+        let info = ffi::SndInfo { flags: ffi::ABORT, ..Default::default() };
+        // It fails when the association is gone, which is what is wanted.
+        let _ = self.send_with(&[], info);
+    }
+
+    fn send_with(&self, message: &[u8], mut info: ffi::SndInfo) -> io::Result<()> {
+        // SAFETY: the pointers are valid for the lengths given with them; null: to the peer.
+        let length = unsafe {
+            ffi::usrsctp_sendv(
+                self.raw(),
+                message.as_ptr().cast(),
+                message.len(),
+                ptr::null_mut(),
+                0,
+                (&raw mut info).cast(),
+                length_of::<ffi::SndInfo>(),
+                ffi::SENDV_SNDINFO,
+                0,
+            )
+        };
+        if length < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Nothing more will be sent.
+    pub fn shutdown(&self) -> io::Result<()> {
+        // SAFETY: the socket is open.
+        check(unsafe { ffi::usrsctp_shutdown(self.raw(), libc::SHUT_WR) })
+    }
+
+    pub fn set<T: Plain>(&self, option: c_int, value: &T) -> io::Result<()> {
+        let value: *const T = value;
+        let (level, length) = (ffi::IPPROTO_SCTP, length_of::<T>());
+        // SAFETY: `value` is valid for its length.
+        check(unsafe { ffi::usrsctp_setsockopt(self.raw(), level, option, value.cast(), length) })
+    }
+
+    /// Asks; what is in `value` tells the library about what.
+    pub fn get<T: Plain>(&self, option: c_int, mut value: T) -> io::Result<T> {
+        let mut length = length_of::<T>();
+        let (level, place) = (ffi::IPPROTO_SCTP, (&raw mut value).cast::<c_void>());
+        // SAFETY: `place` is valid for `length`, and any bits are a value (`Plain`).
+        check(unsafe {
+            ffi::usrsctp_getsockopt(self.raw(), level, option, place, &raw mut length)
+        })?;
+        Ok(value)
+    }
+
+    pub fn local_addresses(&self) -> Vec<SocketAddr> {
+        let mut list = ptr::null_mut();
+        // SAFETY: the socket is open, `list` is a place for the answer.
+        let count = unsafe { ffi::usrsctp_getladdrs(self.raw(), 0, &raw mut list) };
+        // SAFETY: the library answered with `count` addresses at `list`.
+        let addresses = unsafe { copy_list(list, count) };
+        if !list.is_null() && count > 0 {
+            // SAFETY: `list` is from the call above and used no more.
+            unsafe { ffi::usrsctp_freeladdrs(list) };
+        }
+        addresses
+    }
+
+    pub fn peer_addresses(&self) -> Vec<SocketAddr> {
+        let mut list = ptr::null_mut();
+        // SAFETY: the socket is open, `list` is a place for the answer.
+        let count = unsafe { ffi::usrsctp_getpaddrs(self.raw(), 0, &raw mut list) };
+        // SAFETY: the library answered with `count` addresses at `list`.
+        let addresses = unsafe { copy_list(list, count) };
+        if !list.is_null() && count > 0 {
+            // SAFETY: `list` is from the call above and used no more.
+            unsafe { ffi::usrsctp_freepaddrs(list) };
+        }
+        addresses
+    }
+
+    fn raw(&self) -> *mut ffi::RawSocket {
+        self.raw.as_ptr()
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // First, so that nobody looks at a closed socket.
+        self.registration = None;
+        // SAFETY: the socket is open and used no more.
+        unsafe { ffi::usrsctp_set_upcall(self.raw(), None, ptr::null_mut()) };
+        // SAFETY: as above.
+        unsafe { ffi::usrsctp_close(self.raw()) };
+    }
+}
+
+fn check(result: c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn length_of<T>() -> libc::socklen_t {
+    // Structures of some hundred bytes at most.
+    libc::socklen_t::try_from(size_of::<T>()).unwrap_or(0)
+}
+
+/// The addresses of a list of the library, whose elements are as long as their families want.
+///
+/// # Safety
+/// If `count` is above 0 there are so many addresses at `list`.
+unsafe fn copy_list(list: *const u8, count: c_int) -> Vec<SocketAddr> {
+    let mut addresses = Vec::new();
+    let mut offset = 0;
+    for _ in 0..count {
+        // SAFETY: there is one more address here.
+        let start = unsafe { list.add(offset) };
+        // SAFETY: every address begins with its family.
+        let family = unsafe { start.cast::<u16>().read_unaligned() };
+        let length = match c_int::from(family) {
+            libc::AF_INET => size_of::<libc::sockaddr_in>(),
+            libc::AF_INET6 => size_of::<libc::sockaddr_in6>(),
+            _ => break,
+        };
+        // SAFETY: an address of this family has this length.
+        let bytes = unsafe { std::slice::from_raw_parts(start, length) };
+        addresses.extend(address::unpack(bytes).map(|(address, _)| address));
+        offset += length;
+    }
+    addresses
+}
