@@ -1,33 +1,26 @@
-//! An association in user space.
+//! An association of either stack.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::NUMBERING;
-use super::ffi;
-use super::socket::{Piece, Socket};
+use crate::endpoint::{Endpoint, Piece};
 use crate::notification::{self, AssociationChange, Notification};
-use crate::{
-    Association, ConnectFailure, Error, Event, LostBy, MAX_MESSAGE, Path, PathState, Result, Sent,
-    address,
-};
+use crate::{Association, ConnectFailure, Error, Event, LostBy, MAX_MESSAGE, Path, Result, Sent};
 
 /// A notification fits in here, save for an ABORT that came with it, which nobody reads.
 const NOTIFICATION_ROOM: usize = 512;
-/// Where the library is to say which.
-pub(super) const ANY: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
 /// Nobody waits to send.
 const NOT_BLOCKED: u64 = u64::MAX;
 
-pub(super) struct UserAssociation {
-    socket: Socket,
+pub(crate) struct EndpointAssociation<E> {
+    endpoint: E,
     incoming: Mutex<Incoming>,
     /// This end aborted it.
     aborted: AtomicBool,
-    /// What `Signal::writes` was when there was no room.
+    /// What `Endpoint::writes` was when there was no room.
     blocked_at: AtomicU64,
 }
 
@@ -53,10 +46,10 @@ enum Look {
     Nothing,
 }
 
-impl UserAssociation {
-    pub fn new(socket: Socket) -> Self {
-        UserAssociation {
-            socket,
+impl<E: Endpoint> EndpointAssociation<E> {
+    pub fn new(endpoint: E) -> Self {
+        EndpointAssociation {
+            endpoint,
             incoming: Mutex::default(),
             aborted: AtomicBool::new(false),
             blocked_at: AtomicU64::new(NOT_BLOCKED),
@@ -68,15 +61,15 @@ impl UserAssociation {
         let start = Instant::now();
         let mut buffer = [0; NOTIFICATION_ROOM];
         loop {
-            let seen = self.socket.signal.reads();
-            match self.socket.receive(&mut buffer) {
+            let seen = self.endpoint.reads();
+            match self.endpoint.receive(&mut buffer) {
                 Ok(Some(piece)) if piece.notification => {
-                    match notification::parse(&buffer[..piece.length], NUMBERING) {
+                    match notification::parse(&buffer[..piece.length], E::NUMBERING) {
                         Some(Notification::Association { change, with_abort }) => {
                             return match change {
                                 AssociationChange::Up | AssociationChange::Restarted => Ok(()),
                                 _ if with_abort => Err(ConnectFailure::Refused),
-                                _ => Err(self.connect_error(start)),
+                                _ => Err(self.why_not_up(start)),
                             };
                         }
                         _ => continue,
@@ -87,15 +80,16 @@ impl UserAssociation {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(connect_failure(error, start)),
             }
-            if !self.socket.signal.wait_for_read(seen, Some(deadline)) {
+            let in_time = self.endpoint.wait_for_read(seen, Some(deadline));
+            if !in_time.map_err(ConnectFailure::Io)? {
                 return Err(ConnectFailure::Timeout(start.elapsed()));
             }
         }
     }
 
     /// Why it did not come up, which the socket tells after the notification.
-    fn connect_error(&self, start: Instant) -> ConnectFailure {
-        match self.socket.receive(&mut [0; NOTIFICATION_ROOM]) {
+    fn why_not_up(&self, start: Instant) -> ConnectFailure {
+        match self.endpoint.receive(&mut [0; NOTIFICATION_ROOM]) {
             Err(error) => connect_failure(error, start),
             Ok(_) => ConnectFailure::Refused,
         }
@@ -107,39 +101,31 @@ impl UserAssociation {
         if incoming.over || self.aborted.load(Ordering::Acquire) {
             return Err(Error::Ended);
         }
-        // The piece goes where it is wanted, if a notification fits there, too.
-        let mut small = [0; NOTIFICATION_ROOM];
+        // What comes is read to where it is wanted, if a notification has room there, too. Messages in pieces
+        // and short buffers are rare.
         let direct = buffer.len() >= NOTIFICATION_ROOM && incoming.length == 0;
-        let mut large = Vec::new();
-        let place: &mut [u8] = if direct {
-            &mut *buffer
-        } else if buffer.len() >= NOTIFICATION_ROOM {
-            large.resize(MAX_MESSAGE, 0);
-            &mut large
-        } else {
-            &mut small
-        };
-        let event = match self.socket.receive(place) {
-            Ok(Some(piece)) if piece.notification || incoming.in_notification => {
+        let mut other = if direct { Vec::new() } else { vec![0; MAX_MESSAGE] };
+        let place = if direct { &mut *buffer } else { &mut other[..] };
+        let event = match self.endpoint.receive(place) {
+            Ok(Some(piece)) if piece.notification => {
                 let first = !incoming.in_notification;
                 incoming.in_notification = !piece.last;
-                if first { translate(&place[..piece.length]) } else { None }
+                if first { self.translate(&place[..piece.length]) } else { None }
             }
             Ok(Some(piece)) if direct && piece.last => {
                 Some(Event::Message { length: piece.length, stream: piece.stream })
             }
             Ok(Some(piece)) => {
-                // What is in `buffer` already need not be copied back, but messages in pieces are rare.
-                let bytes = place[..piece.length].to_vec();
-                incoming.add(&bytes, buffer.len());
+                let room = if direct { place.len() } else { buffer.len() };
+                let place = if direct { &*buffer } else { &other[..] };
+                incoming.add(&place[..piece.length], room);
                 if piece.last { Some(incoming.finish(buffer, piece)?) } else { None }
             }
             Ok(None) => Some(Event::Closed),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Look::Nothing),
-            Err(error) => match error.raw_os_error() {
-                Some(libc::ECONNRESET) => Some(Event::Lost(LostBy::Abort)),
-                Some(libc::ETIMEDOUT | libc::ECONNABORTED) => Some(Event::Lost(LostBy::Timeout)),
-                _ => return Err(Error::Io { operation: "receive".into(), cause: error }),
+            Err(cause) => match lost_by(&cause) {
+                Some(by) => Some(Event::Lost(by)),
+                None => return Err(Error::Io { operation: "receive".into(), cause }),
             },
         };
         let Some(event) = event else { return Ok(Look::More) };
@@ -147,9 +133,27 @@ impl UserAssociation {
             incoming.over = true;
             drop(incoming);
             // Others may wait for the same end.
-            self.socket.signal.wake(true, true);
+            self.endpoint.wake();
         }
         Ok(Look::Event(event))
+    }
+
+    /// What the user is told; none if it is of no interest.
+    fn translate(&self, bytes: &[u8]) -> Option<Event> {
+        match notification::parse(bytes, E::NUMBERING)? {
+            Notification::Association { change, with_abort } => match change {
+                AssociationChange::Up | AssociationChange::Restarted => None,
+                AssociationChange::Closed => Some(Event::Closed),
+                _ if with_abort => Some(Event::Lost(LostBy::Abort)),
+                // An ABORT without a cause: then the socket's error tells.
+                _ => match self.endpoint.receive(&mut [0; NOTIFICATION_ROOM]) {
+                    Err(error) => Some(Event::Lost(lost_by(&error).unwrap_or(LostBy::Timeout))),
+                    Ok(_) => Some(Event::Lost(LostBy::Timeout)),
+                },
+            },
+            Notification::Path { address, change } => Some(Event::Path { address, change }),
+            Notification::Other => None,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Incoming> {
@@ -173,22 +177,22 @@ impl Incoming {
     fn finish(&mut self, buffer: &mut [u8], last: Piece) -> Result<Event> {
         let begin = std::mem::take(&mut self.begin);
         let length = std::mem::take(&mut self.length);
-        if length > buffer.len() {
-            return Err(Error::TooLong { length, room: buffer.len() });
+        match buffer.get_mut(..length) {
+            // Its begin may have come with a shorter buffer.
+            Some(place) if begin.len() == length => place.copy_from_slice(&begin),
+            _ => return Err(Error::TooLong { length, room: buffer.len() }),
         }
-        let count = begin.len().min(length);
-        buffer[..count].copy_from_slice(&begin[..count]);
         Ok(Event::Message { length, stream: last.stream })
     }
 }
 
-impl Association for UserAssociation {
+impl<E: Endpoint> Association for EndpointAssociation<E> {
     fn send(&self, message: &[u8], stream: u16) -> Result<Sent> {
         if message.is_empty() || message.len() > MAX_MESSAGE {
             return Err(Error::Length { length: message.len() });
         }
-        let seen = self.socket.signal.writes();
-        match self.socket.send(message, stream) {
+        let seen = self.endpoint.writes();
+        match self.endpoint.send(message, stream) {
             Ok(()) => {
                 self.blocked_at.store(NOT_BLOCKED, Ordering::Relaxed);
                 Ok(Sent::Taken)
@@ -198,7 +202,10 @@ impl Association for UserAssociation {
                 Ok(Sent::Blocked)
             }
             Err(cause) if is_end(&cause) => Err(Error::Ended),
-            Err(cause) => Err(Error::Io { operation: "send".into(), cause }),
+            Err(cause) => {
+                let operation = format!("send {} bytes on stream {stream}", message.len());
+                Err(Error::Io { operation, cause })
+            }
         }
     }
 
@@ -208,83 +215,63 @@ impl Association for UserAssociation {
         }
         match self.blocked_at.load(Ordering::Relaxed) {
             NOT_BLOCKED => Ok(true),
-            seen => Ok(self.socket.signal.wait_for_write(seen, deadline)),
+            seen => self
+                .endpoint
+                .wait_for_write(seen, deadline)
+                .map_err(|cause| Error::Io { operation: "wait to send".into(), cause }),
         }
     }
 
     fn receive(&self, buffer: &mut [u8], deadline: Option<Instant>) -> Result<Option<Event>> {
         loop {
-            let seen = self.socket.signal.reads();
+            let seen = self.endpoint.reads();
             match self.look(buffer)? {
                 Look::Event(event) => return Ok(Some(event)),
                 Look::More => continue,
                 Look::Nothing => {}
             }
-            if !self.socket.signal.wait_for_read(seen, deadline) {
+            if !self.wait_for_read(seen, deadline)? {
                 return Ok(None);
             }
         }
     }
 
     fn local_addresses(&self) -> Result<Vec<SocketAddr>> {
-        Ok(self.socket.local_addresses())
+        let result = self.endpoint.local_addresses();
+        result.map_err(|cause| Error::Io { operation: "list local addresses".into(), cause })
     }
 
     fn peer_addresses(&self) -> Result<Vec<SocketAddr>> {
-        Ok(self.socket.peer_addresses())
+        let result = self.endpoint.peer_addresses();
+        result.map_err(|cause| Error::Io { operation: "list peer addresses".into(), cause })
     }
 
     fn paths(&self) -> Result<Vec<Path>> {
-        let primary = self.primary();
+        let primary = self.endpoint.primary().ok();
         let mut paths = Vec::new();
-        for peer in self.socket.peer_addresses() {
-            let question = ffi::PeerAddrInfo {
-                address: address::storage(peer),
-                association: 0,
-                state: 0,
-                cwnd: 0,
-                srtt: 0,
-                rto: 0,
-                mtu: 0,
-            };
+        for peer in self.peer_addresses()? {
             // An address may be gone since the list was made.
-            let Ok(info) = self.socket.get(ffi::GET_PEER_ADDR_INFO, question) else { continue };
-            paths.push(Path {
-                address: peer,
-                state: match info.state {
-                    ffi::ACTIVE => PathState::Active,
-                    ffi::UNCONFIRMED => PathState::Unconfirmed,
-                    _ => PathState::Inactive,
-                },
-                primary: primary == Some(peer.ip()),
-                srtt: Duration::from_millis(info.srtt.into()),
-                rto: Duration::from_millis(info.rto.into()),
-                mtu: info.mtu,
-                cwnd: info.cwnd,
-            });
+            if let Ok(path) = self.endpoint.path(peer) {
+                paths.push(Path { primary: primary == Some(peer.ip()), ..path });
+            }
         }
         Ok(paths)
     }
 
     fn set_primary(&self, peer: IpAddr) -> Result<()> {
-        let operation = || format!("set primary path {peer}");
-        let peers = self.socket.peer_addresses();
-        let Some(peer) = peers.iter().find(|address| address.ip() == peer) else {
-            let cause = io::Error::from(io::ErrorKind::AddrNotAvailable);
-            return Err(Error::Io { operation: operation(), cause });
+        let failed = |cause| Error::Io { operation: format!("set primary path {peer}"), cause };
+        let peers = self.peer_addresses()?;
+        let Some(address) = peers.into_iter().find(|address| address.ip() == peer) else {
+            return Err(failed(io::ErrorKind::AddrNotAvailable.into()));
         };
-        let address = address::storage(*peer);
-        let primary = ffi::SetPrimary { address, association: 0, padding: [0; 4] };
-        self.socket
-            .set(ffi::PRIMARY_ADDR, &primary)
-            .map_err(|cause| Error::Io { operation: operation(), cause })
+        self.endpoint.set_primary(address).map_err(failed)
     }
 
     fn close(&self, deadline: Instant) -> Result<()> {
         if self.is_over() {
             return Ok(());
         }
-        match self.socket.shutdown() {
+        match self.endpoint.shutdown() {
             Err(cause) if !is_end(&cause) => {
                 return Err(Error::Io { operation: "close".into(), cause });
             }
@@ -292,7 +279,7 @@ impl Association for UserAssociation {
         }
         let mut buffer = vec![0; MAX_MESSAGE];
         loop {
-            let seen = self.socket.signal.reads();
+            let seen = self.endpoint.reads();
             match self.look(&mut buffer) {
                 Ok(Look::Event(Event::Closed)) | Err(Error::Ended) => return Ok(()),
                 Ok(Look::Event(Event::Lost(by))) => return Err(Error::Lost(by)),
@@ -301,7 +288,7 @@ impl Association for UserAssociation {
                 Ok(Look::Nothing) => {}
                 Err(error) => return Err(error),
             }
-            if !self.socket.signal.wait_for_read(seen, Some(deadline)) {
+            if !self.wait_for_read(seen, Some(deadline))? {
                 self.abort();
                 let cause = io::ErrorKind::TimedOut.into();
                 return Err(Error::Io { operation: "close".into(), cause });
@@ -311,60 +298,42 @@ impl Association for UserAssociation {
 
     fn abort(&self) {
         if !self.aborted.swap(true, Ordering::AcqRel) {
-            self.socket.abort();
-            self.socket.signal.wake(true, true);
+            // It fails when the association is gone, which is what is wanted.
+            let _ = self.endpoint.abort();
+            self.endpoint.wake();
         }
     }
 }
 
-impl UserAssociation {
-    fn primary(&self) -> Option<IpAddr> {
-        let address = address::storage(ANY);
-        let question = ffi::SetPrimary { address, association: 0, padding: [0; 4] };
-        let answer = self.socket.get(ffi::PRIMARY_ADDR, question).ok()?;
-        address::from_storage(&answer.address).map(|address| address.ip())
-    }
-}
-
-/// What the user is told; none if it is of no interest.
-fn translate(bytes: &[u8]) -> Option<Event> {
-    match notification::parse(bytes, NUMBERING)? {
-        Notification::Association { change, with_abort } => match change {
-            AssociationChange::Up | AssociationChange::Restarted => None,
-            AssociationChange::Closed => Some(Event::Closed),
-            // The peer's ABORT comes with it; otherwise this end gave up.
-            AssociationChange::Lost | AssociationChange::NotStarted if with_abort => {
-                Some(Event::Lost(LostBy::Abort))
-            }
-            AssociationChange::Lost | AssociationChange::NotStarted => {
-                Some(Event::Lost(LostBy::Timeout))
-            }
-        },
-        Notification::Path { address, change } => Some(Event::Path { address, change }),
-        Notification::Other => None,
+impl<E: Endpoint> EndpointAssociation<E> {
+    fn wait_for_read(&self, seen: u64, deadline: Option<Instant>) -> Result<bool> {
+        self.endpoint
+            .wait_for_read(seen, deadline)
+            .map_err(|cause| Error::Io { operation: "wait to receive".into(), cause })
     }
 }
 
 fn connect_failure(error: io::Error, start: Instant) -> ConnectFailure {
     match error.raw_os_error() {
-        Some(libc::ECONNREFUSED | libc::ECONNRESET) => ConnectFailure::Refused,
         Some(libc::ETIMEDOUT | libc::ECONNABORTED) => ConnectFailure::Timeout(start.elapsed()),
-        _ => ConnectFailure::Io(error),
+        _ => error.into(),
     }
 }
 
-/// Whether the association is gone.
+/// The end that an error stands for.
+fn lost_by(error: &io::Error) -> Option<LostBy> {
+    match error.raw_os_error() {
+        Some(libc::ECONNRESET) => Some(LostBy::Abort),
+        Some(libc::ETIMEDOUT | libc::ECONNABORTED) => Some(LostBy::Timeout),
+        _ => None,
+    }
+}
+
+/// Whether the association is gone, for who sends.
 fn is_end(error: &io::Error) -> bool {
-    matches!(
+    let gone = matches!(
         error.raw_os_error(),
-        Some(
-            libc::ENOTCONN
-                | libc::EPIPE
-                | libc::ECONNRESET
-                | libc::ECONNABORTED
-                | libc::ETIMEDOUT
-                | libc::ECONNREFUSED
-                | libc::EINVAL
-        )
-    )
+        Some(libc::ENOTCONN | libc::EPIPE | libc::ESHUTDOWN | libc::ECONNREFUSED)
+    );
+    gone || lost_by(error).is_some()
 }
