@@ -18,8 +18,8 @@ const NOT_BLOCKED: u64 = u64::MAX;
 pub(crate) struct EndpointAssociation<E> {
     endpoint: E,
     incoming: Mutex<Incoming>,
-    /// This end aborted it.
-    aborted: AtomicBool,
+    /// It broke, was closed by the peer or aborted here.
+    ended: AtomicBool,
     /// What `Endpoint::writes` was when there was no room.
     blocked_at: AtomicU64,
 }
@@ -33,8 +33,6 @@ struct Incoming {
     length: usize,
     /// The rest of a notification is still to come.
     in_notification: bool,
-    /// Nothing more comes.
-    over: bool,
 }
 
 /// What one look at the socket brought.
@@ -51,7 +49,7 @@ impl<E: Endpoint> EndpointAssociation<E> {
         EndpointAssociation {
             endpoint,
             incoming: Mutex::default(),
-            aborted: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             blocked_at: AtomicU64::new(NOT_BLOCKED),
         }
     }
@@ -98,7 +96,7 @@ impl<E: Endpoint> EndpointAssociation<E> {
     /// One look at what came.
     fn look(&self, buffer: &mut [u8]) -> Result<Look> {
         let mut incoming = self.lock();
-        if incoming.over || self.aborted.load(Ordering::Acquire) {
+        if self.has_ended() {
             return Err(Error::Ended);
         }
         // What comes is read to where it is wanted, if a notification has room there, too. Messages in pieces
@@ -130,7 +128,7 @@ impl<E: Endpoint> EndpointAssociation<E> {
         };
         let Some(event) = event else { return Ok(Look::More) };
         if matches!(event, Event::Closed | Event::Lost(_)) {
-            incoming.over = true;
+            self.ended.store(true, Ordering::Release);
             drop(incoming);
             // Others may wait for the same end.
             self.endpoint.wake();
@@ -160,8 +158,8 @@ impl<E: Endpoint> EndpointAssociation<E> {
         self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_over(&self) -> bool {
-        self.aborted.load(Ordering::Acquire) || self.lock().over
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 }
 
@@ -191,6 +189,9 @@ impl<E: Endpoint> Association for EndpointAssociation<E> {
         if message.is_empty() || message.len() > MAX_MESSAGE {
             return Err(Error::Length { length: message.len() });
         }
+        if self.has_ended() {
+            return Err(Error::Ended);
+        }
         let seen = self.endpoint.writes();
         match self.endpoint.send(message, stream) {
             Ok(()) => {
@@ -210,7 +211,7 @@ impl<E: Endpoint> Association for EndpointAssociation<E> {
     }
 
     fn writable(&self, deadline: Instant) -> Result<bool> {
-        if self.is_over() {
+        if self.has_ended() {
             return Err(Error::Ended);
         }
         match self.blocked_at.load(Ordering::Relaxed) {
@@ -268,7 +269,7 @@ impl<E: Endpoint> Association for EndpointAssociation<E> {
     }
 
     fn close(&self, deadline: Instant) -> Result<()> {
-        if self.is_over() {
+        if self.has_ended() {
             return Ok(());
         }
         match self.endpoint.shutdown() {
@@ -297,7 +298,7 @@ impl<E: Endpoint> Association for EndpointAssociation<E> {
     }
 
     fn abort(&self) {
-        if !self.aborted.swap(true, Ordering::AcqRel) {
+        if !self.ended.swap(true, Ordering::AcqRel) {
             // It fails when the association is gone, which is what is wanted.
             let _ = self.endpoint.abort();
             self.endpoint.wake();
@@ -333,7 +334,7 @@ fn lost_by(error: &io::Error) -> Option<LostBy> {
 fn is_end(error: &io::Error) -> bool {
     let gone = matches!(
         error.raw_os_error(),
-        Some(libc::ENOTCONN | libc::EPIPE | libc::ESHUTDOWN | libc::ECONNREFUSED)
+        Some(libc::ENOTCONN | libc::ENOENT | libc::EPIPE | libc::ESHUTDOWN | libc::ECONNREFUSED)
     );
     gone || lost_by(error).is_some()
 }

@@ -5,14 +5,14 @@
 //! other processes on this host.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use std::{fs, io, slice};
+use std::{fs, io, ptr, slice};
 
 use libc::{ifaddrs, msghdr, sockaddr, socklen_t, ssize_t};
 
-use super::source;
+use super::{ffi, source};
 use crate::address;
 
 /// Bytes of each of the library's system sockets; it asks for 128 KiB.
@@ -33,6 +33,24 @@ const ABORT: u8 = 6;
 const SHUTDOWN_COMPLETE: u8 = 14;
 /// The tag is the peer's own: what it answers belongs to no association.
 const TAG_REFLECTED: u8 = 1;
+
+/// Addresses of this host that the library knows.
+static KNOWN: Mutex<Vec<IpAddr>> = Mutex::new(Vec::new());
+
+/// Tells the library of an address of this host, if it came after its start. Fails if it is none.
+pub(super) fn make_known(address: IpAddr) -> io::Result<()> {
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.contains(&address) {
+        return Ok(());
+    }
+    UdpSocket::bind((address, 0))?;
+    let bytes = address::packed(std::iter::once(SocketAddr::new(address, 0)));
+    let (none, name, place) = (ptr::null(), RENAMED.as_ptr(), bytes.as_ptr().cast());
+    // SAFETY: the library runs, as there is a socket; it copies the name and the address.
+    unsafe { ffi::sctp_add_addr_to_vrf(0, none, RENAMED_INDEX, 0, name, none, place, 0, 0) };
+    known.push(address);
+    Ok(())
+}
 
 /// What the library wants to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +147,7 @@ unsafe extern "C" fn markway_sctp_sendmsg(
         return sent;
     }
     // The source may be gone from this host; the kernel then chooses.
-    message.msg_control = std::ptr::null_mut();
+    message.msg_control = ptr::null_mut();
     message.msg_controllen = 0;
     // SAFETY: as the caller wants it.
     unsafe { libc::sendmsg(fd, &raw const message, flags) }
@@ -217,6 +235,8 @@ unsafe extern "C" fn markway_sctp_getifaddrs(list: *mut *mut ifaddrs) -> c_int {
     if result != 0 {
         return result;
     }
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known.clear();
     // SAFETY: the call succeeded and filled it in.
     let mut next = unsafe { *list };
     while !next.is_null() {
@@ -230,6 +250,7 @@ unsafe extern "C" fn markway_sctp_getifaddrs(list: *mut *mut ifaddrs) -> c_int {
         let name = unsafe { CStr::from_ptr(entry.ifa_name) };
         // SAFETY: an address that is as long as its family wants.
         let address = unsafe { read_address(entry.ifa_addr) };
+        known.extend(address);
         if name == LOOPBACK && address.is_some_and(|address| !address.is_loopback()) {
             // The list is freed as a whole, names and all.
             entry.ifa_name = RENAMED.as_ptr().cast_mut();

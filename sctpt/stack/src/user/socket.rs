@@ -7,10 +7,10 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::ffi;
 use super::library::Library;
 use super::source::Binding;
 use super::wake::{Registration, Signal};
+use super::{ffi, hooks};
 use crate::endpoint::{Endpoint, Piece};
 use crate::notification::Numbering;
 use crate::{Addresses, Path, PathState, address};
@@ -97,6 +97,7 @@ impl Socket {
             // SAFETY: `bytes` is one address of this length.
             check(unsafe { ffi::usrsctp_bind(self.raw(), bytes.as_mut_ptr().cast(), length) })?;
         } else {
+            local.addresses.iter().try_for_each(|address| hooks::make_known(*address))?;
             let count = c_int::try_from(local.addresses.len()).unwrap_or(c_int::MAX);
             let list = bytes.as_mut_ptr();
             // SAFETY: `list` holds `count` addresses.
