@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::association::EndpointAssociation;
 use crate::notification::Numbering;
-use crate::{Addresses, Association, ConnectFailure, Error, Listener, Path, Result};
+use crate::{Addresses, Association, ConnectFailure, Error, Listener, Path, Result, route};
 
 /// A socket of the one-to-one style, which never waits by itself. Dropped, it shuts its association down in
 /// the background.
@@ -105,6 +105,8 @@ pub(crate) fn establish<E: Endpoint>(
     deadline: Instant,
 ) -> Result<Arc<dyn Association>> {
     let failed = |cause| Error::Connect { to: remote.clone(), cause };
+    // Neither stack says so by itself.
+    route::check_reachable(&remote.addresses).map_err(|cause| failed(cause.into()))?;
     endpoint.connect(remote).map_err(|cause| failed(ConnectFailure::from(cause)))?;
     let association = EndpointAssociation::new(endpoint);
     if let Err(cause) = association.wait_until_up(deadline) {

@@ -9,6 +9,7 @@ mod endpoint;
 mod kernel;
 mod notification;
 mod open;
+mod route;
 mod user;
 
 use std::fmt;

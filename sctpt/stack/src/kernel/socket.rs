@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use libc::{c_int, socklen_t};
@@ -20,7 +20,11 @@ const LIST: usize = 4096;
 const CMSG_HEADER: usize = size_of::<libc::cmsghdr>();
 
 #[derive(Debug)]
-pub(super) struct Socket(socket2::Socket);
+pub(super) struct Socket {
+    socket: socket2::Socket,
+    /// Readable when waits are to end (eventfd).
+    ended: OwnedFd,
+}
 
 /// Control data, aligned as the kernel wants it.
 #[repr(C, align(8))]
@@ -31,25 +35,35 @@ impl Socket {
         let socket =
             socket2::Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::from(uapi::SOL_SCTP)))?;
         socket.set_only_v6(false)?;
+        Self::own(socket)
+    }
+
+    fn own(socket: socket2::Socket) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        Ok(Socket(socket))
+        // SAFETY: numbers only.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor is new and nobody else's.
+        Ok(Socket { socket, ended: unsafe { OwnedFd::from_raw_fd(fd) } })
     }
 
     pub fn bind(&self, local: &Addresses) -> io::Result<()> {
         if local.is_any() {
             let any = SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), local.port);
-            return self.0.bind(&any.into());
+            return self.socket.bind(&any.into());
         }
         self.set(uapi::BINDX_ADD, &uapi::mapped(local.sockets()))
     }
 
     pub fn listen(&self, backlog: c_int) -> io::Result<()> {
-        self.0.listen(backlog)
+        self.socket.listen(backlog)
     }
 
     pub fn set(&self, option: c_int, value: &[u8]) -> io::Result<()> {
         let length = socklen_t::try_from(value.len()).map_err(io::Error::other)?;
-        let (fd, value) = (self.0.as_raw_fd(), value.as_ptr().cast());
+        let (fd, value) = (self.socket.as_raw_fd(), value.as_ptr().cast());
         // SAFETY: `value` is valid for `length`.
         match unsafe { libc::setsockopt(fd, uapi::SOL_SCTP, option, value, length) } {
             // Some answer with an association's number.
@@ -61,7 +75,7 @@ impl Socket {
     /// Asks with what is in `value`; the answer takes its place.
     fn get(&self, option: c_int, mut value: Vec<u8>) -> io::Result<Vec<u8>> {
         let mut length = socklen_t::try_from(value.len()).map_err(io::Error::other)?;
-        let (fd, place) = (self.0.as_raw_fd(), value.as_mut_ptr().cast());
+        let (fd, place) = (self.socket.as_raw_fd(), value.as_mut_ptr().cast());
         // SAFETY: `place` is valid for `length`.
         let result =
             unsafe { libc::getsockopt(fd, uapi::SOL_SCTP, option, place, &raw mut length) };
@@ -76,18 +90,6 @@ impl Socket {
         uapi::read_addresses(&answer).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    fn send_with(&self, message: &[u8], info: [u8; 16]) -> io::Result<()> {
-        let mut control = Control([0; 64]);
-        let whole = CMSG_HEADER + info.len();
-        control.0[..8].copy_from_slice(&whole.to_ne_bytes());
-        control.0[8..12].copy_from_slice(&uapi::SOL_SCTP.to_ne_bytes());
-        control.0[12..16].copy_from_slice(&uapi::CMSG_SNDINFO.to_ne_bytes());
-        control.0[CMSG_HEADER..whole].copy_from_slice(&info);
-        let pieces = [IoSlice::new(message)];
-        let header = MsgHdr::new().with_buffers(&pieces).with_control(&control.0[..whole]);
-        self.0.sendmsg(&header, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).map(drop)
-    }
-
     /// False when the time is over.
     fn poll(&self, events: libc::c_short, deadline: Option<Instant>) -> io::Result<bool> {
         loop {
@@ -96,9 +98,11 @@ impl Socket {
                 // Rounded up, or the last millisecond would be spun through.
                 i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
             });
-            let mut polled = libc::pollfd { fd: self.0.as_raw_fd(), events, revents: 0 };
-            // SAFETY: one structure.
-            match unsafe { libc::poll(&raw mut polled, 1, millis) } {
+            let poll = |fd, events| libc::pollfd { fd, events, revents: 0 };
+            let mut polled =
+                [poll(self.socket.as_raw_fd(), events), poll(self.ended.as_raw_fd(), libc::POLLIN)];
+            // SAFETY: two structures.
+            match unsafe { libc::poll(polled.as_mut_ptr(), 2, millis) } {
                 0 if left.is_some_and(|left| left > Duration::from_millis(1)) => continue,
                 0 => return Ok(false),
                 1.. => return Ok(true),
@@ -124,9 +128,7 @@ impl Endpoint for Socket {
     }
 
     fn accept(&self) -> io::Result<Self> {
-        let (socket, _) = self.0.accept()?;
-        socket.set_nonblocking(true)?;
-        Ok(Socket(socket))
+        Self::own(self.socket.accept()?.0)
     }
 
     fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Piece>> {
@@ -141,7 +143,7 @@ impl Endpoint for Socket {
         header.msg_controllen = control.0.len();
         // SAFETY: the header points to a buffer and control data of the lengths in it.
         let length =
-            unsafe { libc::recvmsg(self.0.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT) };
+            unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT) };
         let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
         let last = header.msg_flags & libc::MSG_EOR != 0;
         if length == 0 && !last {
@@ -153,7 +155,16 @@ impl Endpoint for Socket {
     }
 
     fn send(&self, message: &[u8], stream: u16) -> io::Result<()> {
-        self.send_with(message, uapi::send_info(stream, 0))
+        let info = uapi::send_info(stream);
+        let mut control = Control([0; 64]);
+        let whole = CMSG_HEADER + info.len();
+        control.0[..8].copy_from_slice(&whole.to_ne_bytes());
+        control.0[8..12].copy_from_slice(&uapi::SOL_SCTP.to_ne_bytes());
+        control.0[12..16].copy_from_slice(&uapi::CMSG_SNDINFO.to_ne_bytes());
+        control.0[CMSG_HEADER..whole].copy_from_slice(&info);
+        let pieces = [IoSlice::new(message)];
+        let header = MsgHdr::new().with_buffers(&pieces).with_control(&control.0[..whole]);
+        self.socket.sendmsg(&header, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).map(drop)
     }
 
     /// `poll` looks at what is there, so nothing needs to be counted.
@@ -173,19 +184,33 @@ impl Endpoint for Socket {
         self.poll(libc::POLLOUT, Some(deadline))
     }
 
-    /// The kernel ends waits when the association ends.
-    fn wake(&self) {}
-
-    fn shutdown(&self) -> io::Result<()> {
-        self.0.shutdown(std::net::Shutdown::Write)
+    fn wake(&self) {
+        let one = 1u64;
+        let place = (&raw const one).cast();
+        // Full, it is readable as well.
+        // SAFETY: `place` is valid for its 8 bytes.
+        unsafe { libc::write(self.ended.as_raw_fd(), place, size_of::<u64>()) };
     }
 
+    fn shutdown(&self) -> io::Result<()> {
+        self.socket.shutdown(std::net::Shutdown::Write)
+    }
+
+    /// Sockets of this style are aborted by closing them without time to linger. The descriptor stays, as others
+    /// may use it; it is something else from now on.
     fn abort(&self) -> io::Result<()> {
-        self.send_with(&[], uapi::send_info(0, uapi::ABORT))
+        self.socket.set_linger(Some(Duration::ZERO))?;
+        // Who waits keeps the socket open.
+        self.wake();
+        // SAFETY: both descriptors are this structure's own and open.
+        match unsafe { libc::dup2(self.ended.as_raw_fd(), self.socket.as_raw_fd()) } {
+            0.. => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
     fn port(&self) -> u16 {
-        let address = self.0.local_addr().ok().and_then(|address| address.as_socket());
+        let address = self.socket.local_addr().ok().and_then(|address| address.as_socket());
         address.map_or(0, |address| address.port())
     }
 

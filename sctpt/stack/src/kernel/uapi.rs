@@ -28,8 +28,6 @@ pub const REMOTE_UDP_ENCAPS_PORT: i32 = 132;
 /// Control data with `sctp_sndinfo`, and with `sctp_rcvinfo`.
 pub const CMSG_SNDINFO: i32 = 2;
 pub const CMSG_RCVINFO: i32 = 3;
-/// In `snd_flags`.
-pub const ABORT: u16 = 1 << 2;
 
 const SPP_HB_ENABLE: u32 = 1;
 /// Of `sockaddr_storage`.
@@ -174,10 +172,9 @@ pub fn read_addresses(bytes: &[u8]) -> Option<Vec<SocketAddr>> {
 }
 
 /// `sctp_sndinfo`.
-pub fn send_info(stream: u16, flags: u16) -> [u8; 16] {
+pub fn send_info(stream: u16) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[..2].copy_from_slice(&stream.to_ne_bytes());
-    bytes[2..4].copy_from_slice(&flags.to_ne_bytes());
     bytes
 }
 
@@ -217,7 +214,7 @@ mod tests {
         assert_eq!(encapsulation.len(), 144);
         assert_eq!(encapsulation[8..10], [10, 0]);
         assert_eq!(encapsulation[136..], [0x26, 0xab, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(send_info(3, ABORT), [3, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(send_info(3), [3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub const REMOTE_UDP_ENCAPS_PORT: c_int = 0x24;
 pub const GET_PEER_ADDR_INFO: c_int = 0x101;
 
 pub const SPP_HB_ENABLE: u32 = 0x1;
+pub const SPP_PMTUD_DISABLE: u32 = 0x10;
 pub const SENDV_SNDINFO: c_uint = 1;
 /// In `snd_flags`: abort the association.
 pub const ABORT: u16 = 0x200;

@@ -1,5 +1,7 @@
 //! SCTP in user space, by libusrsctp.
 
+mod alone;
+mod control;
 mod ffi;
 mod hooks;
 mod library;
@@ -14,9 +16,7 @@ use std::time::Instant;
 use self::library::Library;
 use self::socket::Socket;
 use crate::endpoint::{self, EndpointListener};
-use crate::{
-    Addresses, Association, ConnectFailure, Encapsulation, Error, Listener, Result, Settings, Stack,
-};
+use crate::{Addresses, Association, Encapsulation, Error, Listener, Result, Settings, Stack};
 
 pub(super) const NAME: &str = "user";
 /// Associations that wait to be accepted.
@@ -96,10 +96,6 @@ impl Stack for UserStack {
         settings: &Settings,
         deadline: Instant,
     ) -> Result<Arc<dyn Association>> {
-        source::check_reachable(&remote.addresses).map_err(|cause| Error::Connect {
-            to: remote.clone(),
-            cause: ConnectFailure::Io(cause),
-        })?;
         endpoint::establish(self.bound(local, settings)?, remote, deadline)
     }
 }

@@ -13,7 +13,15 @@ use super::wake::{Registration, Signal};
 use super::{ffi, hooks};
 use crate::endpoint::{Endpoint, Piece};
 use crate::notification::Numbering;
-use crate::{Addresses, Path, PathState, address};
+use crate::{Addresses, Path, PathState, address, route};
+
+/// What the library takes for the longest packet of IPv4.
+const LIBRARY_MTU: u32 = 1_500;
+/// What the library adds to the MTU that it is given: SCTP's header in UDP in IPv6; in IPv4 it is less.
+const OVERHEAD: u32 = 12 + 8 + 40;
+
+/// It takes nothing shorter.
+const SHORTEST: u32 = 512;
 
 /// Closed when dropped; the library then shuts its association down in the background.
 pub(super) struct Socket {
@@ -112,6 +120,35 @@ impl Socket {
         Ok(())
     }
 
+    /// Keeps packets as short as the route to the peer wants: the library believes in 1,500 bytes (1,280 in
+    /// IPv6), and what is longer than the interface allows the kernel does not send. All paths of an association
+    /// take the shortest.
+    fn fit_packets(&self, peers: impl Iterator<Item = IpAddr>) -> io::Result<()> {
+        let mtu = peers.filter_map(|peer| match peer {
+            IpAddr::V4(peer) => route::mtu(peer).ok(),
+            IpAddr::V6(_) => None,
+        });
+        match mtu.min() {
+            Some(mtu) if mtu < LIBRARY_MTU => {
+                let path_mtu = mtu.saturating_sub(OVERHEAD).max(SHORTEST);
+                let address = address::storage(address::ANY);
+                let flags = ffi::SPP_PMTUD_DISABLE;
+                let params = ffi::PeerAddrParams {
+                    address,
+                    association: 0,
+                    heartbeat_interval: 0,
+                    path_mtu,
+                    flags,
+                    flow_label: 0,
+                    max_retransmits: 0,
+                    dscp: 0,
+                };
+                self.set(ffi::PEER_ADDR_PARAMS, &params)
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub fn listen(&self, backlog: c_int) -> io::Result<()> {
         // SAFETY: the socket is open.
         check(unsafe { ffi::usrsctp_listen(self.raw(), backlog) })
@@ -162,6 +199,7 @@ impl Endpoint for Socket {
     const NUMBERING: Numbering = Numbering { kind: 0, state: 1 };
 
     fn connect(&self, remote: &Addresses) -> io::Result<()> {
+        self.fit_packets(remote.addresses.iter().copied())?;
         let bytes = address::packed(remote.sockets());
         let count = c_int::try_from(remote.addresses.len()).unwrap_or(c_int::MAX);
         let mut association = 0u32;
@@ -181,6 +219,9 @@ impl Endpoint for Socket {
         let socket = Self::own(raw, &self.library, self.binding.clone())?;
         // SAFETY: the socket is open.
         check(unsafe { ffi::usrsctp_set_non_blocking(socket.raw(), 1) })?;
+        // It may have ended already; whoever receives will see.
+        let peers = socket.peer_addresses()?;
+        let _ = socket.fit_packets(peers.iter().map(SocketAddr::ip));
         Ok(socket)
     }
 

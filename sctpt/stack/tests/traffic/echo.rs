@@ -14,6 +14,7 @@ on_both_stacks!(
     with_addresses_of_a_load_balancer,
     longest_messages_stay_whole_and_in_order,
     too_short_a_buffer,
+    narrow_links,
     bad_messages_are_refused,
 );
 
@@ -119,6 +120,24 @@ fn longest_messages_stay_whole_and_in_order(net: &mut Net) {
         assert!(buffer[4..].iter().all(|byte| *byte == number.to_ne_bytes()[0]), "{number}");
     }
     thread.join().unwrap();
+}
+
+fn narrow_links(net: &mut Net) {
+    let mut peer = net.peer();
+    for link in ["1", "2"] {
+        peer.sh(&format!("ip link set far{link} mtu 1300"));
+        crate::network::sh(&format!("ip link set near{link} mtu 1300"));
+    }
+    peer.echo(&FAR.join(","));
+    for (local, remote) in [(&NEAR[..1], &FAR[..1]), (&NEAR[..], &FAR[..])] {
+        let association = net.connect(&local.join(","), &remote.join(",")).unwrap();
+        let mut buffer = vec![0; MAX_MESSAGE];
+        for _ in 0..5 {
+            association.send(&vec![1; MAX_MESSAGE], 0).unwrap();
+            assert_eq!(message(&*association, &mut buffer), MAX_MESSAGE);
+        }
+        association.close(in_time()).unwrap();
+    }
 }
 
 /// The message is lost with an error; those after it are not.
