@@ -54,7 +54,8 @@ struct Client {
     pace: Pace,
     /// Whether there was no room for the message that is due.
     is_pending: bool,
-    has_warned: bool,
+    /// How often it was so before.
+    blocks: u64,
 }
 
 /// What is late by no more than this is still sent.
@@ -88,12 +89,20 @@ impl<'a> Schedule<'a> {
                 self.due.pop();
                 if let Some(Some(client)) = self.clients.get_mut(index(number)) {
                     let next = client.turn(self.run, number);
-                    self.due.push(Reverse((next, number)));
+                    self.plan(next, number);
                 }
             }
         }
-        let pending = self.clients.iter().flatten().filter(|client| client.is_pending);
-        self.run.add(Counter::Dropped, pending.map(|_| 1).sum());
+        let end = Instant::now().min(self.run.end);
+        let left = self.clients.iter_mut().flatten().map(|client| client.left(end));
+        self.run.add(Counter::Dropped, left.sum());
+    }
+
+    /// What would be due behind the end is not.
+    fn plan(&mut self, due: Instant, number: u32) {
+        if due < self.run.end {
+            self.due.push(Reverse((due, number)));
+        }
     }
 
     fn up(&mut self, number: u32, session: Arc<Session>) {
@@ -106,9 +115,8 @@ impl<'a> Schedule<'a> {
             Some(client) => (client.session, client.template) = (session, template),
             none => {
                 let pace = pace(self.run.settings, self.run.begin, Instant::now(), number);
-                self.due.push(Reverse((pace.due(), number)));
-                let (is_pending, has_warned) = (false, false);
-                *none = Some(Client { session, template, pace, is_pending, has_warned });
+                *none = Some(Client { session, template, pace, is_pending: false, blocks: 0 });
+                self.plan(pace.due(), number);
             }
         }
     }
@@ -123,7 +131,7 @@ impl<'a> Schedule<'a> {
 impl Client {
     /// Does what is due, and says when there is something to do next.
     fn turn(&mut self, run: &Run<'_>, number: u32) -> Instant {
-        let now = Instant::now();
+        let now = Instant::now().min(run.end);
         if now >= self.pace.due() {
             let former = u64::from(self.is_pending);
             let overdue = match now.duration_since(self.pace.due()) <= LATE {
@@ -142,6 +150,23 @@ impl Client {
         }
     }
 
+    /// What was due before the end and is not sent any more.
+    fn left(&mut self, end: Instant) -> u64 {
+        let pending = u64::from(self.is_pending);
+        match self.pace.due() < end {
+            true => pending + 1 + self.pace.take(end),
+            false => pending,
+        }
+    }
+
+    /// Tells of the first time that there is no room. At a high rate there are many more.
+    fn tell(&self, what: std::fmt::Arguments<'_>) {
+        match self.blocks {
+            0 => log::warning(what),
+            _ => log::debug(what),
+        }
+    }
+
     /// Whether there is nothing more to try for this message.
     fn send(&mut self, run: &Run<'_>, number: u32) -> bool {
         let session = &self.session;
@@ -155,15 +180,16 @@ impl Client {
         match session.association.send(message, 0) {
             Ok(Sent::Taken) => {
                 run.add(Counter::Sent, 1);
-                if std::mem::take(&mut self.has_warned) {
-                    log::warning(format_args!("Client {number}: Send is un-blocked"));
+                if self.is_pending {
+                    self.tell(format_args!("Client {number}: Send is un-blocked"));
+                    self.blocks += 1;
                 }
                 true
             }
             Ok(Sent::Blocked) => {
                 session.numbered.store(sequence, Ordering::Release);
-                if !std::mem::replace(&mut self.has_warned, true) {
-                    log::warning(format_args!("Client {number}: Send is blocked"));
+                if !self.is_pending {
+                    self.tell(format_args!("Client {number}: Send is blocked"));
                 }
                 false
             }

@@ -34,6 +34,16 @@ fn run_with(
     fake: &Fake,
     meanwhile: impl FnOnce(&Figures) + Send,
 ) -> (Value, Figures) {
+    let (outcome, shared) = outcome_with(settings, fake, |shared, _| meanwhile(shared));
+    (outcome.json(settings, "fake", Detail::All), shared)
+}
+
+/// The same with the outcome itself, while signals may be sent.
+fn outcome_with(
+    settings: &Settings,
+    fake: &Fake,
+    meanwhile: impl FnOnce(&Figures, Sender<Wake>) + Send,
+) -> (Outcome, Figures) {
     let ended = AtomicBool::new(false);
     let listener = fake.listen(&remote(), &settings.sctp).unwrap();
     thread::scope(|scope| {
@@ -47,15 +57,22 @@ fn run_with(
 fn run_alone(
     settings: &Settings,
     fake: &Fake,
-    meanwhile: impl FnOnce(&Figures) + Send,
-) -> (Value, Figures) {
+    meanwhile: impl FnOnce(&Figures, Sender<Wake>) + Send,
+) -> (Outcome, Figures) {
     let shared = Figures::own(Shape::new(4, 100_000).unwrap());
     let (wake, waker) = channel();
+    let signals = wake.clone();
     let outcome = thread::scope(|scope| {
-        scope.spawn(|| meanwhile(&shared));
+        scope.spawn(|| meanwhile(&shared, signals));
         run(settings, fake, &shared, (wake, &waker), &mut Progress::hidden())
     });
-    (outcome.json(settings, "fake", Detail::All), shared)
+    (outcome, shared)
+}
+
+/// The JSON of a run without a server.
+fn refused(settings: &Settings) -> Value {
+    let (outcome, _) = run_alone(settings, &Fake::default(), |_, _| {});
+    outcome.json(settings, "fake", Detail::Summary)
 }
 
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
@@ -140,7 +157,7 @@ fn what_happens_to_answers_is_counted() {
 #[test]
 fn without_a_server_every_connect_fails_and_the_run_ends() {
     let settings = Settings { clients: 3, duration: Duration::from_secs(60), ..settings() };
-    let (json, _) = run_alone(&settings, &Fake::default(), |_| {});
+    let json = refused(&settings);
     assert_eq!(number(&json, "failedConnects"), 3);
     assert_eq!(number(&json, "unconnected"), 3);
     assert_eq!(number(&json, "sent"), 0);
@@ -151,7 +168,7 @@ fn without_a_server_every_connect_fails_and_the_run_ends() {
 #[test]
 fn the_duration_holds_while_connects_fail_again_and_again() {
     let settings = Settings { reconnect: true, ..settings() };
-    let (json, _) = run_alone(&settings, &Fake::default(), |_| {});
+    let json = refused(&settings);
     // After 0, 0.1 and 0.3 s.
     assert_eq!(number(&json, "failedConnects"), 3);
     assert_eq!(number(&json, "unconnected"), 1);
@@ -236,20 +253,9 @@ fn paths_that_go_and_come_are_counted() {
 #[test]
 fn a_signal_ends_the_run_early_and_the_answers_are_there() {
     let settings = Settings { duration: Duration::from_secs(3_600), ..settings() };
-    let fake = Fake::default();
-    let listener = fake.listen(&remote(), &settings.sctp).unwrap();
-    let (ended, shared) = (AtomicBool::new(false), Figures::own(Shape::DEFAULT));
-    let (wake, waker) = channel();
-    let signal = wake.clone();
-    let outcome = thread::scope(|scope| {
-        scope.spawn(|| serve(&*listener, &Name::new("x"), &ended));
-        scope.spawn(|| {
-            wait_until("traffic", || shared.get(Counter::Received) >= 20);
-            signal.send(Wake::Signal).unwrap();
-        });
-        let outcome = run(&settings, &fake, &shared, (wake, &waker), &mut Progress::hidden());
-        ended.store(true, Ordering::Relaxed);
-        outcome
+    let (outcome, _) = outcome_with(&settings, &Fake::default(), |shared, signals| {
+        wait_until("traffic", || shared.get(Counter::Received) >= 20);
+        signals.send(Wake::Signal).unwrap();
     });
     assert!(outcome.took < Duration::from_secs(20));
     assert_eq!(outcome.figures.get(Counter::Sent), outcome.figures.get(Counter::Received));
@@ -260,16 +266,7 @@ fn a_signal_ends_the_run_early_and_the_answers_are_there() {
 fn complaints_are_about_what_was_asked_for_and_happened() {
     let fake = Fake::default();
     fake.set_way(|number, message| if number == 3 { vec![] } else { vec![message.to_vec()] });
-    let ended = AtomicBool::new(false);
-    let listener = fake.listen(&remote(), &settings().sctp).unwrap();
-    let shared = Figures::own(Shape::DEFAULT);
-    let (wake, waker) = channel();
-    let outcome = thread::scope(|scope| {
-        scope.spawn(|| serve(&*listener, &Name::new("x"), &ended));
-        let outcome = run(&settings(), &fake, &shared, (wake, &waker), &mut Progress::hidden());
-        ended.store(true, Ordering::Relaxed);
-        outcome
-    });
+    let (outcome, _) = outcome_with(&settings(), &fake, |_, _| {});
     let complaints = |words: &str| words.parse::<fail_on::FailOn>().unwrap().complaints(&outcome);
     assert_eq!(complaints("lost,failed,moves"), ["1 messages lost"]);
     assert!(complaints("failed,corrupted,duplicates,reordered,paths,moves").is_empty());

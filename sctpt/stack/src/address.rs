@@ -81,6 +81,9 @@ const AF_INET6: u16 = 10;
 const LENGTH_V4: usize = size_of::<libc::sockaddr_in>();
 const LENGTH_V6: usize = size_of::<libc::sockaddr_in6>();
 
+/// Where a stack is to say which one, or where all are meant.
+pub(crate) const ANY: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+
 /// Addresses one behind the other, as `bindx` and `connectx` want them.
 pub(crate) fn packed(addresses: impl Iterator<Item = SocketAddr>) -> Vec<u8> {
     let mut bytes = Vec::new();

@@ -4,8 +4,12 @@
 //! at most until their deadline, and an association may be used by one thread that sends and one that receives.
 
 mod address;
+mod association;
+mod endpoint;
+mod kernel;
 mod notification;
 mod open;
+mod route;
 mod user;
 
 use std::fmt;
@@ -14,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use address::{AddressError, Addresses};
+pub use kernel::KernelStack;
 pub use open::{Choice, open};
 pub use user::UserStack;
 

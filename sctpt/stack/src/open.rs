@@ -3,8 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::kernel::KernelStack;
 use crate::user::UserStack;
-use crate::{Encapsulation, Error, Result, Stack};
+use crate::{Encapsulation, Result, Stack};
 
 /// What the user wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,18 +22,24 @@ pub fn open(
     choice: Choice,
     encapsulation: Option<Encapsulation>,
 ) -> Result<(Box<dyn Stack>, String)> {
+    let kernel = || KernelStack.check(encapsulation);
     let user = || -> Result<Box<dyn Stack>> {
         let stack = UserStack::new();
         stack.check(encapsulation)?;
         Ok(Box::new(stack))
     };
     match choice {
+        Choice::Kernel => kernel().map(|()| boxed("kernel: as asked for")),
         Choice::User => Ok((user()?, "user: as asked for".into())),
-        Choice::Kernel => {
-            Err(Error::Unavailable { stack: "kernel", cause: "not supported yet".into() })
-        }
-        Choice::Auto => Ok((user()?, "user: the kernel's is not supported yet".into())),
+        Choice::Auto => match kernel() {
+            Ok(()) => Ok(boxed("kernel: it works here")),
+            Err(missing) => Ok((user()?, format!("user: {missing}"))),
+        },
     }
+}
+
+fn boxed(why: &str) -> (Box<dyn Stack>, String) {
+    (Box::new(KernelStack), why.into())
 }
 
 impl FromStr for Choice {

@@ -1,6 +1,6 @@
 //! What of libusrsctp 0.9.5 is used: declarations, structures and numbers of its `usrsctp.h`.
 
-use libc::{c_int, c_uint, c_void, sockaddr_storage, socklen_t, ssize_t};
+use libc::{c_char, c_int, c_uint, c_void, sockaddr_storage, socklen_t, ssize_t};
 
 pub const IPPROTO_SCTP: c_int = 132;
 pub const MSG_EOR: c_int = libc::MSG_EOR;
@@ -23,6 +23,7 @@ pub const REMOTE_UDP_ENCAPS_PORT: c_int = 0x24;
 pub const GET_PEER_ADDR_INFO: c_int = 0x101;
 
 pub const SPP_HB_ENABLE: u32 = 0x1;
+pub const SPP_PMTUD_DISABLE: u32 = 0x10;
 pub const SENDV_SNDINFO: c_uint = 1;
 /// In `snd_flags`: abort the association.
 pub const ABORT: u16 = 0x200;
@@ -217,6 +218,19 @@ unsafe extern "C" {
         argument: *mut c_void,
     ) -> c_int;
     pub fn usrsctp_get_events(socket: *mut RawSocket) -> c_int;
+    /// Not in `usrsctp.h`, but the only way to tell of an address that came after the start. The result is of
+    /// no use here. `interface` and `address` are copied.
+    pub fn sctp_add_addr_to_vrf(
+        vrf: u32,
+        interface_handle: *const c_void,
+        interface_index: u32,
+        interface_type: u32,
+        interface: *const c_char,
+        address_handle: *const c_void,
+        address: *const c_void,
+        flags: u32,
+        dynamic: c_int,
+    ) -> *const c_void;
     pub fn usrsctp_sysctl_set_sctp_blackhole(value: u32) -> c_int;
     pub fn usrsctp_sysctl_set_sctp_no_csum_on_loopback(value: u32) -> c_int;
     pub fn usrsctp_sysctl_set_sctp_sendspace(value: u32) -> c_int;

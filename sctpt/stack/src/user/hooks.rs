@@ -5,14 +5,15 @@
 //! other processes on this host.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
-use std::{fs, io, slice};
+use std::{io, ptr, slice};
 
 use libc::{ifaddrs, msghdr, sockaddr, socklen_t, ssize_t};
 
-use super::source;
+use super::alone::is_alone;
+use super::control::Control;
+use super::{ffi, source};
 use crate::address;
 
 /// Bytes of each of the library's system sockets; it asks for 128 KiB.
@@ -21,9 +22,6 @@ const SYSTEM_BUFFER: c_int = 8 << 20;
 const LOOPBACK: &CStr = c"lo";
 const RENAMED: &CStr = c"vip";
 const RENAMED_INDEX: c_uint = 0x7fff_fff0;
-/// How long the number of raw sockets is believed.
-const COUNT_LIFE: Duration = Duration::from_millis(20);
-
 const IPV4_HEADER: usize = 20;
 /// The common header of SCTP, and type, flags and length of the first chunk.
 const SCTP_HEADER: usize = 12 + 4;
@@ -33,6 +31,24 @@ const ABORT: u8 = 6;
 const SHUTDOWN_COMPLETE: u8 = 14;
 /// The tag is the peer's own: what it answers belongs to no association.
 const TAG_REFLECTED: u8 = 1;
+
+/// Addresses of this host that the library knows.
+static KNOWN: Mutex<Vec<IpAddr>> = Mutex::new(Vec::new());
+
+/// Tells the library of an address of this host, if it came after its start. Fails if it is none.
+pub(super) fn make_known(address: IpAddr) -> io::Result<()> {
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.contains(&address) {
+        return Ok(());
+    }
+    UdpSocket::bind((address, 0))?;
+    let bytes = address::packed(std::iter::once(SocketAddr::new(address, 0)));
+    let (none, name, place) = (ptr::null(), RENAMED.as_ptr(), bytes.as_ptr().cast());
+    // SAFETY: the library runs, as there is a socket; it copies the name and the address.
+    unsafe { ffi::sctp_add_addr_to_vrf(0, none, RENAMED_INDEX, 0, name, none, place, 0, 0) };
+    known.push(address);
+    Ok(())
+}
 
 /// What the library wants to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +145,7 @@ unsafe extern "C" fn markway_sctp_sendmsg(
         return sent;
     }
     // The source may be gone from this host; the kernel then chooses.
-    message.msg_control = std::ptr::null_mut();
+    message.msg_control = ptr::null_mut();
     message.msg_controllen = 0;
     // SAFETY: as the caller wants it.
     unsafe { libc::sendmsg(fd, &raw const message, flags) }
@@ -217,6 +233,8 @@ unsafe extern "C" fn markway_sctp_getifaddrs(list: *mut *mut ifaddrs) -> c_int {
     if result != 0 {
         return result;
     }
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known.clear();
     // SAFETY: the call succeeded and filled it in.
     let mut next = unsafe { *list };
     while !next.is_null() {
@@ -230,6 +248,7 @@ unsafe extern "C" fn markway_sctp_getifaddrs(list: *mut *mut ifaddrs) -> c_int {
         let name = unsafe { CStr::from_ptr(entry.ifa_name) };
         // SAFETY: an address that is as long as its family wants.
         let address = unsafe { read_address(entry.ifa_addr) };
+        known.extend(address);
         if name == LOOPBACK && address.is_some_and(|address| !address.is_loopback()) {
             // The list is freed as a whole, names and all.
             entry.ifa_name = RENAMED.as_ptr().cast_mut();
@@ -337,81 +356,6 @@ impl Head {
     }
 }
 
-/// Control data with one element, which tells this host's address of a packet.
-#[repr(C, align(8))]
-struct Control {
-    bytes: [u8; 40],
-}
-
-impl Control {
-    /// Length, level and type.
-    const HEADER: usize = size_of::<libc::cmsghdr>();
-
-    fn new() -> Self {
-        Control { bytes: [0; 40] }
-    }
-
-    /// Asks for a source; returns the length.
-    fn set_source(&mut self, source: IpAddr) -> usize {
-        let (level, kind, at, length) = match source {
-            // Interface, source, destination.
-            IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO, 4, 12),
-            // Source, interface.
-            IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, 0, 20),
-        };
-        let whole = Self::HEADER + length;
-        self.bytes[..8].copy_from_slice(&whole.to_ne_bytes());
-        self.bytes[8..12].copy_from_slice(&level.to_ne_bytes());
-        self.bytes[12..16].copy_from_slice(&kind.to_ne_bytes());
-        let place = &mut self.bytes[Self::HEADER + at..];
-        match source {
-            IpAddr::V4(source) => place[..4].copy_from_slice(&source.octets()),
-            IpAddr::V6(source) => place[..16].copy_from_slice(&source.octets()),
-        }
-        whole.next_multiple_of(8)
-    }
-
-    /// The destination of what was received.
-    fn destination(bytes: &[u8]) -> Option<IpAddr> {
-        let int = |at: usize| -> Option<c_int> {
-            Some(c_int::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
-        };
-        let data = bytes.get(Self::HEADER..)?;
-        match (int(8)?, int(12)?) {
-            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                Some(IpAddr::from(*data.get(8..)?.first_chunk::<4>()?))
-            }
-            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                Some(Ipv6Addr::from(*data.first_chunk::<16>()?).into())
-            }
-            _ => None,
-        }
-    }
-}
-
-/// Whether no other process in this network namespace has a raw socket of SCTP.
-fn is_alone() -> bool {
-    static LAST: Mutex<Option<(Instant, bool)>> = Mutex::new(None);
-    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    let now = Instant::now();
-    if let Some((at, alone)) = *last
-        && now.duration_since(at) < COUNT_LIFE
-    {
-        return alone;
-    }
-    // Whoever cannot tell keeps silent.
-    let alone = fs::read_to_string("/proc/thread-self/net/raw")
-        .is_ok_and(|sockets| count_of_sctp(&sockets) <= 1);
-    *last = Some((now, alone));
-    alone
-}
-
-/// Sockets of SCTP in the kernel's list of raw ones, where the protocol stands for the port.
-fn count_of_sctp(sockets: &str) -> usize {
-    let local = |line: &str| line.split_whitespace().nth(1).map(|word| word.ends_with(":0084"));
-    sockets.lines().filter_map(local).filter(|sctp| *sctp).count()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -453,32 +397,5 @@ mod tests {
         };
         assert!(stray(ABORT, 0) && stray(ABORT, 1) && stray(SHUTDOWN_COMPLETE, 1));
         assert!(!stray(SHUTDOWN_COMPLETE, 0) && !stray(0, 3));
-    }
-
-    #[test]
-    fn control_data_names_the_source() {
-        let mut control = Control::new();
-        assert_eq!(control.set_source([192, 0, 2, 1].into()), 32);
-        let expected = [28, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 192, 0, 2, 1];
-        assert_eq!(control.bytes[..24], expected);
-        let mut control = Control::new();
-        let source = "2001:db8::1".parse().unwrap();
-        assert_eq!(control.set_source(source), 40);
-        assert_eq!(control.bytes[..16], [36, 0, 0, 0, 0, 0, 0, 0, 41, 0, 0, 0, 50, 0, 0, 0]);
-        assert_eq!(Control::destination(&control.bytes), Some(source));
-        let received =
-            [28, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 2, 0, 0, 0, 1, 1, 1, 1, 192, 0, 2, 9];
-        assert_eq!(Control::destination(&received), Some([192, 0, 2, 9].into()));
-        assert_eq!(Control::destination(&received[..27]), None);
-        assert_eq!(Control::destination(&[]), None);
-    }
-
-    #[test]
-    fn raw_sockets_of_sctp_are_counted() {
-        let list = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt\n\
-            132: 00000000:0084 00000000:0000 07 00000000:00000000 00:00000000 00000000\n\
-            1: 00000000:0001 00000000:0000 07 00000000:00000000 00:00000000 00000000\n";
-        assert_eq!(count_of_sctp(list), 1);
-        assert_eq!(count_of_sctp(""), 0);
     }
 }

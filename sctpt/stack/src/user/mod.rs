@@ -1,10 +1,10 @@
 //! SCTP in user space, by libusrsctp.
 
-mod association;
+mod alone;
+mod control;
 mod ffi;
 mod hooks;
 mod library;
-mod listener;
 mod settings;
 mod socket;
 mod source;
@@ -13,17 +13,12 @@ mod wake;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use self::association::UserAssociation;
 use self::library::Library;
-use self::listener::UserListener;
 use self::socket::Socket;
-use crate::notification::Numbering;
-use crate::{
-    Addresses, Association, ConnectFailure, Encapsulation, Error, Listener, Result, Settings, Stack,
-};
+use crate::endpoint::{self, EndpointListener};
+use crate::{Addresses, Association, Encapsulation, Error, Listener, Result, Settings, Stack};
 
 pub(super) const NAME: &str = "user";
-const NUMBERING: Numbering = Numbering { kind: 0, state: 1 };
 /// Associations that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
@@ -91,7 +86,7 @@ impl Stack for UserStack {
         socket
             .listen(BACKLOG)
             .map_err(|cause| Error::Io { operation: format!("listen {local}"), cause })?;
-        Ok(Box::new(UserListener::new(socket)))
+        Ok(Box::new(EndpointListener(socket)))
     }
 
     fn connect(
@@ -101,17 +96,6 @@ impl Stack for UserStack {
         settings: &Settings,
         deadline: Instant,
     ) -> Result<Arc<dyn Association>> {
-        let failed = |cause| Error::Connect { to: remote.clone(), cause };
-        source::check_reachable(&remote.addresses)
-            .map_err(|cause| failed(ConnectFailure::Io(cause)))?;
-        let socket = self.bound(local, settings)?;
-        socket.connect(remote).map_err(|cause| failed(ConnectFailure::Io(cause)))?;
-        let association = UserAssociation::new(socket);
-        if let Err(cause) = association.wait_until_up(deadline) {
-            // No peer may think that it has come up after all.
-            association.abort();
-            return Err(failed(cause));
-        }
-        Ok(Arc::new(association))
+        endpoint::establish(self.bound(local, settings)?, remote, deadline)
     }
 }

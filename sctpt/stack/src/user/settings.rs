@@ -3,7 +3,6 @@
 use std::io;
 use std::time::Duration;
 
-use super::association::ANY;
 use super::ffi;
 use super::socket::Socket;
 use crate::notification::{ASSOCIATION_CHANGE, PATH_CHANGE};
@@ -44,7 +43,7 @@ pub(super) fn apply(socket: &Socket, settings: &Settings) -> Result<()> {
         set("association retransmits", socket.set(ffi::ASSOCINFO, &params))?;
     }
     let paths = ffi::PeerAddrParams {
-        address: address::storage(ANY),
+        address: address::storage(address::ANY),
         association: 0,
         heartbeat_interval: settings.heartbeat.map_or(0, millis),
         path_mtu: 0,
@@ -56,7 +55,7 @@ pub(super) fn apply(socket: &Socket, settings: &Settings) -> Result<()> {
     set("paths", socket.set(ffi::PEER_ADDR_PARAMS, &paths))?;
     if let Some(ports) = settings.encapsulation {
         let encapsulation = ffi::UdpEncaps {
-            address: address::storage(ANY),
+            address: address::storage(address::ANY),
             association: 0,
             port: ports.remote.to_be(),
         };

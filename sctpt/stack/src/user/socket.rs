@@ -2,15 +2,26 @@
 
 use std::ffi::{c_int, c_void};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::ffi;
 use super::library::Library;
 use super::source::Binding;
 use super::wake::{Registration, Signal};
-use crate::{Addresses, address};
+use super::{ffi, hooks};
+use crate::endpoint::{Endpoint, Piece};
+use crate::notification::Numbering;
+use crate::{Addresses, Path, PathState, address, route};
+
+/// What the library takes for the longest packet of IPv4.
+const LIBRARY_MTU: u32 = 1_500;
+/// What the library adds to the MTU that it is given: SCTP's header in UDP in IPv6; in IPv4 it is less.
+const OVERHEAD: u32 = 12 + 8 + 40;
+
+/// It takes nothing shorter.
+const SHORTEST: u32 = 512;
 
 /// Closed when dropped; the library then shuts its association down in the background.
 pub(super) struct Socket {
@@ -26,16 +37,6 @@ pub(super) struct Socket {
 unsafe impl Send for Socket {}
 // SAFETY: as above.
 unsafe impl Sync for Socket {}
-
-/// What was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
-    pub length: usize,
-    pub stream: u16,
-    pub notification: bool,
-    /// Nothing of this message or notification is left.
-    pub last: bool,
-}
 
 /// Structures that the library fills or reads.
 ///
@@ -104,13 +105,14 @@ impl Socket {
             // SAFETY: `bytes` is one address of this length.
             check(unsafe { ffi::usrsctp_bind(self.raw(), bytes.as_mut_ptr().cast(), length) })?;
         } else {
+            local.addresses.iter().try_for_each(|address| hooks::make_known(*address))?;
             let count = c_int::try_from(local.addresses.len()).unwrap_or(c_int::MAX);
             let list = bytes.as_mut_ptr();
             // SAFETY: `list` holds `count` addresses.
             check(unsafe { ffi::usrsctp_bindx(self.raw(), list, count, ffi::BINDX_ADD_ADDR) })?;
         }
         let port = match local.port {
-            0 => self.local_addresses().first().map_or(0, SocketAddr::port),
+            0 => self.local_addresses()?.first().map_or(0, SocketAddr::port),
             port => port,
         };
         let addresses = if local.is_any() { Vec::new() } else { local.addresses.clone() };
@@ -118,13 +120,86 @@ impl Socket {
         Ok(())
     }
 
-    /// The port that it is bound to.
-    pub fn port(&self) -> u16 {
-        self.binding.as_ref().map_or(0, |binding| binding.port())
+    /// Keeps packets as short as the route to the peer wants: the library believes in 1,500 bytes (1,280 in
+    /// IPv6), and what is longer than the interface allows the kernel does not send. All paths of an association
+    /// take the shortest.
+    fn fit_packets(&self, peers: impl Iterator<Item = IpAddr>) -> io::Result<()> {
+        let mtu = peers.filter_map(|peer| match peer {
+            IpAddr::V4(peer) => route::mtu(peer).ok(),
+            IpAddr::V6(_) => None,
+        });
+        match mtu.min() {
+            Some(mtu) if mtu < LIBRARY_MTU => {
+                let path_mtu = mtu.saturating_sub(OVERHEAD).max(SHORTEST);
+                let address = address::storage(address::ANY);
+                let flags = ffi::SPP_PMTUD_DISABLE;
+                let params = ffi::PeerAddrParams {
+                    address,
+                    association: 0,
+                    heartbeat_interval: 0,
+                    path_mtu,
+                    flags,
+                    flow_label: 0,
+                    max_retransmits: 0,
+                    dscp: 0,
+                };
+                self.set(ffi::PEER_ADDR_PARAMS, &params)
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// Starts an association; it is not up yet.
-    pub fn connect(&self, remote: &Addresses) -> io::Result<()> {
+    pub fn listen(&self, backlog: c_int) -> io::Result<()> {
+        // SAFETY: the socket is open.
+        check(unsafe { ffi::usrsctp_listen(self.raw(), backlog) })
+    }
+
+    fn send_with(&self, message: &[u8], mut info: ffi::SndInfo) -> io::Result<()> {
+        // SAFETY: the pointers are valid for the lengths given with them; null: to the peer.
+        let length = unsafe {
+            ffi::usrsctp_sendv(
+                self.raw(),
+                message.as_ptr().cast(),
+                message.len(),
+                ptr::null_mut(),
+                0,
+                (&raw mut info).cast(),
+                length_of::<ffi::SndInfo>(),
+                ffi::SENDV_SNDINFO,
+                0,
+            )
+        };
+        if length < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    pub fn set<T: Plain>(&self, option: c_int, value: &T) -> io::Result<()> {
+        let value: *const T = value;
+        let (level, length) = (ffi::IPPROTO_SCTP, length_of::<T>());
+        // SAFETY: `value` is valid for its length.
+        check(unsafe { ffi::usrsctp_setsockopt(self.raw(), level, option, value.cast(), length) })
+    }
+
+    /// Asks; what is in `value` tells the library about what.
+    pub fn get<T: Plain>(&self, option: c_int, mut value: T) -> io::Result<T> {
+        let mut length = length_of::<T>();
+        let (level, place) = (ffi::IPPROTO_SCTP, (&raw mut value).cast::<c_void>());
+        // SAFETY: `place` is valid for `length`, and any bits are a value (`Plain`).
+        check(unsafe {
+            ffi::usrsctp_getsockopt(self.raw(), level, option, place, &raw mut length)
+        })?;
+        Ok(value)
+    }
+
+    fn raw(&self) -> *mut ffi::RawSocket {
+        self.raw.as_ptr()
+    }
+}
+
+impl Endpoint for Socket {
+    const NUMBERING: Numbering = Numbering { kind: 0, state: 1 };
+
+    fn connect(&self, remote: &Addresses) -> io::Result<()> {
+        self.fit_packets(remote.addresses.iter().copied())?;
         let bytes = address::packed(remote.sockets());
         let count = c_int::try_from(remote.addresses.len()).unwrap_or(c_int::MAX);
         let mut association = 0u32;
@@ -138,23 +213,19 @@ impl Socket {
         }
     }
 
-    pub fn listen(&self, backlog: c_int) -> io::Result<()> {
-        // SAFETY: the socket is open.
-        check(unsafe { ffi::usrsctp_listen(self.raw(), backlog) })
-    }
-
-    /// The next association that came in; `WouldBlock` if there is none.
-    pub fn accept(&self) -> io::Result<Self> {
+    fn accept(&self) -> io::Result<Self> {
         // SAFETY: the socket is open; null: the address is not asked for.
         let raw = unsafe { ffi::usrsctp_accept(self.raw(), ptr::null_mut(), ptr::null_mut()) };
         let socket = Self::own(raw, &self.library, self.binding.clone())?;
         // SAFETY: the socket is open.
         check(unsafe { ffi::usrsctp_set_non_blocking(socket.raw(), 1) })?;
+        // It may have ended already; whoever receives will see.
+        let peers = socket.peer_addresses()?;
+        let _ = socket.fit_packets(peers.iter().map(SocketAddr::ip));
         Ok(socket)
     }
 
-    /// The next piece; none at the end of the association.
-    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Piece>> {
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Piece>> {
         let mut info = ffi::RcvInfo::default();
         let mut info_length = length_of::<ffi::RcvInfo>();
         let (mut info_type, mut flags) = (0, 0);
@@ -181,61 +252,44 @@ impl Socket {
         Ok(Some(Piece { length, stream: info.stream, notification, last }))
     }
 
-    /// Hands over a message; `WouldBlock` if there is no room.
-    pub fn send(&self, message: &[u8], stream: u16) -> io::Result<()> {
+    fn send(&self, message: &[u8], stream: u16) -> io::Result<()> {
         self.send_with(message, ffi::SndInfo { stream, ..Default::default() })
     }
 
-    /// Ends the association at once.
-    pub fn abort(&self) {
-        let info = ffi::SndInfo { flags: ffi::ABORT, ..Default::default() };
-        // It fails when the association is gone, which is what is wanted.
-        let _ = self.send_with(&[], info);
+    fn reads(&self) -> u64 {
+        self.signal.reads()
     }
 
-    fn send_with(&self, message: &[u8], mut info: ffi::SndInfo) -> io::Result<()> {
-        // SAFETY: the pointers are valid for the lengths given with them; null: to the peer.
-        let length = unsafe {
-            ffi::usrsctp_sendv(
-                self.raw(),
-                message.as_ptr().cast(),
-                message.len(),
-                ptr::null_mut(),
-                0,
-                (&raw mut info).cast(),
-                length_of::<ffi::SndInfo>(),
-                ffi::SENDV_SNDINFO,
-                0,
-            )
-        };
-        if length < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    fn writes(&self) -> u64 {
+        self.signal.writes()
     }
 
-    /// Nothing more will be sent.
-    pub fn shutdown(&self) -> io::Result<()> {
+    fn wait_for_read(&self, seen: u64, deadline: Option<Instant>) -> io::Result<bool> {
+        Ok(self.signal.wait_for_read(seen, deadline))
+    }
+
+    fn wait_for_write(&self, seen: u64, deadline: Instant) -> io::Result<bool> {
+        Ok(self.signal.wait_for_write(seen, deadline))
+    }
+
+    fn wake(&self) {
+        self.signal.wake(true, true);
+    }
+
+    fn shutdown(&self) -> io::Result<()> {
         // SAFETY: the socket is open.
         check(unsafe { ffi::usrsctp_shutdown(self.raw(), libc::SHUT_WR) })
     }
 
-    pub fn set<T: Plain>(&self, option: c_int, value: &T) -> io::Result<()> {
-        let value: *const T = value;
-        let (level, length) = (ffi::IPPROTO_SCTP, length_of::<T>());
-        // SAFETY: `value` is valid for its length.
-        check(unsafe { ffi::usrsctp_setsockopt(self.raw(), level, option, value.cast(), length) })
+    fn abort(&self) -> io::Result<()> {
+        self.send_with(&[], ffi::SndInfo { flags: ffi::ABORT, ..Default::default() })
     }
 
-    /// Asks; what is in `value` tells the library about what.
-    pub fn get<T: Plain>(&self, option: c_int, mut value: T) -> io::Result<T> {
-        let mut length = length_of::<T>();
-        let (level, place) = (ffi::IPPROTO_SCTP, (&raw mut value).cast::<c_void>());
-        // SAFETY: `place` is valid for `length`, and any bits are a value (`Plain`).
-        check(unsafe {
-            ffi::usrsctp_getsockopt(self.raw(), level, option, place, &raw mut length)
-        })?;
-        Ok(value)
+    fn port(&self) -> u16 {
+        self.binding.as_ref().map_or(0, |binding| binding.port())
     }
 
-    pub fn local_addresses(&self) -> Vec<SocketAddr> {
+    fn local_addresses(&self) -> io::Result<Vec<SocketAddr>> {
         let mut list = ptr::null_mut();
         // SAFETY: the socket is open, `list` is a place for the answer.
         let count = unsafe { ffi::usrsctp_getladdrs(self.raw(), 0, &raw mut list) };
@@ -245,10 +299,10 @@ impl Socket {
             // SAFETY: `list` is from the call above and used no more.
             unsafe { ffi::usrsctp_freeladdrs(list) };
         }
-        addresses
+        Ok(addresses)
     }
 
-    pub fn peer_addresses(&self) -> Vec<SocketAddr> {
+    fn peer_addresses(&self) -> io::Result<Vec<SocketAddr>> {
         let mut list = ptr::null_mut();
         // SAFETY: the socket is open, `list` is a place for the answer.
         let count = unsafe { ffi::usrsctp_getpaddrs(self.raw(), 0, &raw mut list) };
@@ -258,11 +312,49 @@ impl Socket {
             // SAFETY: `list` is from the call above and used no more.
             unsafe { ffi::usrsctp_freepaddrs(list) };
         }
-        addresses
+        Ok(addresses)
     }
 
-    fn raw(&self) -> *mut ffi::RawSocket {
-        self.raw.as_ptr()
+    fn path(&self, peer: SocketAddr) -> io::Result<Path> {
+        let question = ffi::PeerAddrInfo {
+            address: address::storage(peer),
+            association: 0,
+            state: 0,
+            cwnd: 0,
+            srtt: 0,
+            rto: 0,
+            mtu: 0,
+        };
+        let info = self.get(ffi::GET_PEER_ADDR_INFO, question)?;
+        Ok(Path {
+            address: peer,
+            state: match info.state {
+                ffi::ACTIVE => PathState::Active,
+                ffi::UNCONFIRMED => PathState::Unconfirmed,
+                _ => PathState::Inactive,
+            },
+            primary: false,
+            srtt: Duration::from_millis(info.srtt.into()),
+            rto: Duration::from_millis(info.rto.into()),
+            mtu: info.mtu,
+            cwnd: info.cwnd,
+        })
+    }
+
+    fn primary(&self) -> io::Result<IpAddr> {
+        let question = ffi::SetPrimary {
+            address: address::storage(address::ANY),
+            association: 0,
+            padding: [0; 4],
+        };
+        let answer = self.get(ffi::PRIMARY_ADDR, question)?;
+        let address = address::from_storage(&answer.address);
+        address.map(|address| address.ip()).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    fn set_primary(&self, peer: SocketAddr) -> io::Result<()> {
+        let address = address::storage(peer);
+        self.set(ffi::PRIMARY_ADDR, &ffi::SetPrimary { address, association: 0, padding: [0; 4] })
     }
 }
 

@@ -6,11 +6,12 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+
+use crate::route;
 
 /// How long a route is believed in.
 const ROUTE_LIFE: Duration = Duration::from_secs(2);
@@ -84,7 +85,7 @@ pub(super) fn choose(port: u16, to: IpAddr, chosen: Option<Ipv4Addr>) -> Option<
         return Some(first);
     }
     let bound = |address: &IpAddr| addresses.contains(address);
-    route(to).filter(bound).or_else(|| arrival(to).filter(bound))
+    by_route(to).filter(bound).or_else(|| arrival(to).filter(bound))
 }
 
 /// The addresses of the socket with this port. Where several sockets share it, the one that has `chosen`;
@@ -117,7 +118,7 @@ pub(super) fn arrival(from: IpAddr) -> Option<IpAddr> {
 }
 
 /// The address that the routing table gives for sending to `to`.
-fn route(to: IpAddr) -> Option<IpAddr> {
+fn by_route(to: IpAddr) -> Option<IpAddr> {
     let now = Instant::now();
     let known = ROUTES.read().unwrap_or_else(PoisonError::into_inner).get(&to).copied();
     if let Some((source, until)) = known
@@ -125,32 +126,9 @@ fn route(to: IpAddr) -> Option<IpAddr> {
     {
         return source;
     }
-    let source = ask_route(to).ok();
+    let source = route::source(to).ok();
     remember(&ROUTES, to, (source, now + ROUTE_LIFE));
     source
-}
-
-/// Fails if this host has a route to none of these.
-pub(super) fn check_reachable(peers: &[IpAddr]) -> io::Result<()> {
-    let mut last = Ok(());
-    for peer in peers {
-        match ask_route(*peer) {
-            Ok(_) => return Ok(()),
-            Err(error) => last = Err(error),
-        }
-    }
-    last
-}
-
-/// A UDP socket that is connected has been given its source; nothing is sent.
-fn ask_route(to: IpAddr) -> io::Result<IpAddr> {
-    let any: IpAddr = match to {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0))?;
-    socket.connect(SocketAddr::new(to, 9))?;
-    Ok(socket.local_addr()?.ip())
 }
 
 fn remember<K: Eq + Hash, V>(memory: &RwLock<HashMap<K, V>>, key: K, value: V) {
