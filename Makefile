@@ -81,7 +81,7 @@ TOOLS := awk:mawk bash:bash busybox:busybox cc:gcc curl:curl ethtool:ethtool ip:
 	xz:xz-utils
 
 # header:package
-LIBRARIES := usrsctp.h:libusrsctp-dev
+LIBRARIES := stdlib.h:libc6-dev usrsctp.h:libusrsctp-dev
 
 deps: ## install the system tools that are missing (needs root and apt)
 	@command -v $(CARGO) >/dev/null || { echo "make: cargo is missing: install Rust (https://rustup.rs)" >&2; exit 1; }

@@ -7,7 +7,12 @@ use std::time::Instant;
 
 use crate::association::EndpointAssociation;
 use crate::notification::Numbering;
-use crate::{Addresses, Association, ConnectFailure, Error, Listener, Path, Result, route};
+use crate::{
+    Addresses, Association, ConnectFailure, Error, Listener, Path, Result, Settings, Stack, route,
+};
+
+/// Associations that wait to be accepted; a kernel may take fewer.
+const BACKLOG: i32 = 1024;
 
 /// A socket of the one-to-one style, which never waits by itself. Dropped, it shuts its association down in
 /// the background.
@@ -17,6 +22,9 @@ pub(crate) trait Endpoint: Send + Sync + Sized + 'static {
 
     /// Starts an association; it is not up yet.
     fn connect(&self, remote: &Addresses) -> io::Result<()>;
+
+    /// Takes associations.
+    fn listen(&self, backlog: i32) -> io::Result<()>;
 
     /// The next association that came in; `WouldBlock` if there is none.
     fn accept(&self) -> io::Result<Self>;
@@ -98,23 +106,48 @@ impl<E: Endpoint> Listener for EndpointListener<E> {
     }
 }
 
-/// Makes an association of a bound socket.
-pub(crate) fn establish<E: Endpoint>(
-    endpoint: E,
-    remote: &Addresses,
-    deadline: Instant,
-) -> Result<Arc<dyn Association>> {
-    let failed = |cause| Error::Connect { to: remote.clone(), cause };
-    // Neither stack says so by itself.
-    route::check_reachable(&remote.addresses).map_err(|cause| failed(cause.into()))?;
-    endpoint.connect(remote).map_err(|cause| failed(ConnectFailure::from(cause)))?;
-    let association = EndpointAssociation::new(endpoint);
-    if let Err(cause) = association.wait_until_up(deadline) {
-        // The peer must not think that it has come up after all.
-        association.abort();
-        return Err(failed(cause));
+/// What makes one stack differ from the other.
+pub(crate) trait Sockets: Send + Sync {
+    const NAME: &'static str;
+    type Socket: Endpoint;
+
+    /// A bound socket with these settings.
+    fn bound(&self, local: &Addresses, settings: &Settings) -> Result<Self::Socket>;
+}
+
+impl<S: Sockets> Stack for S {
+    fn name(&self) -> &'static str {
+        S::NAME
     }
-    Ok(Arc::new(association))
+
+    fn listen(&self, local: &Addresses, settings: &Settings) -> Result<Box<dyn Listener>> {
+        let socket = self.bound(local, settings)?;
+        socket
+            .listen(BACKLOG)
+            .map_err(|cause| Error::Io { operation: format!("listen {local}"), cause })?;
+        Ok(Box::new(EndpointListener(socket)))
+    }
+
+    fn connect(
+        &self,
+        local: &Addresses,
+        remote: &Addresses,
+        settings: &Settings,
+        deadline: Instant,
+    ) -> Result<Arc<dyn Association>> {
+        let failed = |cause| Error::Connect { to: remote.clone(), cause };
+        let socket = self.bound(local, settings)?;
+        // Neither stack says so by itself.
+        route::check_reachable(&remote.addresses).map_err(|cause| failed(cause.into()))?;
+        socket.connect(remote).map_err(|cause| failed(cause.into()))?;
+        let association = EndpointAssociation::new(socket);
+        if let Err(cause) = association.wait_until_up(deadline) {
+            // The peer must not think that it has come up after all.
+            association.abort();
+            return Err(failed(cause));
+        }
+        Ok(Arc::new(association))
+    }
 }
 
 impl From<io::Error> for ConnectFailure {

@@ -5,16 +5,12 @@ mod uapi;
 
 use std::fs;
 use std::io;
-use std::sync::Arc;
-use std::time::Instant;
 
 use self::socket::Socket;
-use crate::endpoint::{self, EndpointListener};
-use crate::{Addresses, Association, Encapsulation, Error, Listener, Result, Settings, Stack};
+use crate::endpoint::Sockets;
+use crate::{Addresses, Encapsulation, Error, Result, Settings};
 
 const NAME: &str = "kernel";
-/// Associations that wait to be accepted; the kernel may take fewer.
-const BACKLOG: i32 = 1024;
 /// The kernel's own UDP port, which is the same for all of a network namespace.
 const UDP_PORT: &str = "/proc/sys/net/sctp/udp_port";
 
@@ -35,38 +31,21 @@ impl KernelStack {
             .map_err(|error| unavailable(format!("read {UDP_PORT}: {error}")))?;
         check_udp_port(&local, ports.local).map_err(unavailable)
     }
+}
+
+impl Sockets for KernelStack {
+    const NAME: &'static str = NAME;
+    type Socket = Socket;
 
     fn bound(&self, local: &Addresses, settings: &Settings) -> Result<Socket> {
-        self.check(settings.encapsulation)?;
+        if settings.encapsulation.is_some() {
+            self.check(settings.encapsulation)?;
+        }
         let failed = |cause| Error::Io { operation: format!("bind {local}"), cause };
         let socket = Socket::new().map_err(failed)?;
         apply(&socket, settings)?;
         socket.bind(local).map_err(failed)?;
         Ok(socket)
-    }
-}
-
-impl Stack for KernelStack {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn listen(&self, local: &Addresses, settings: &Settings) -> Result<Box<dyn Listener>> {
-        let socket = self.bound(local, settings)?;
-        socket
-            .listen(BACKLOG)
-            .map_err(|cause| Error::Io { operation: format!("listen {local}"), cause })?;
-        Ok(Box::new(EndpointListener(socket)))
-    }
-
-    fn connect(
-        &self,
-        local: &Addresses,
-        remote: &Addresses,
-        settings: &Settings,
-        deadline: Instant,
-    ) -> Result<Arc<dyn Association>> {
-        endpoint::establish(self.bound(local, settings)?, remote, deadline)
     }
 }
 

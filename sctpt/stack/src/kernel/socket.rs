@@ -20,7 +20,7 @@ const LIST: usize = 4096;
 const CMSG_HEADER: usize = size_of::<libc::cmsghdr>();
 
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(crate) struct Socket {
     socket: socket2::Socket,
     /// Readable when waits are to end (eventfd).
     ended: OwnedFd,
@@ -55,10 +55,6 @@ impl Socket {
             return self.socket.bind(&any.into());
         }
         self.set(uapi::BINDX_ADD, &uapi::mapped(local.sockets()))
-    }
-
-    pub fn listen(&self, backlog: c_int) -> io::Result<()> {
-        self.socket.listen(backlog)
     }
 
     pub fn set(&self, option: c_int, value: &[u8]) -> io::Result<()> {
@@ -125,6 +121,10 @@ impl Endpoint for Socket {
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(()),
             other => other,
         }
+    }
+
+    fn listen(&self, backlog: c_int) -> io::Result<()> {
+        self.socket.listen(backlog)
     }
 
     fn accept(&self) -> io::Result<Self> {

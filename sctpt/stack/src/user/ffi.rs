@@ -140,6 +140,8 @@ pub struct RawSocket {
     _private: [u8; 0],
 }
 
+pub type AskList = unsafe extern "C" fn(*mut RawSocket, u32, *mut *mut u8) -> c_int;
+pub type FreeList = unsafe extern "C" fn(*mut u8);
 pub type Upcall = unsafe extern "C" fn(*mut RawSocket, *mut c_void, c_int);
 
 unsafe extern "C" {

@@ -11,16 +11,13 @@ mod source;
 mod wake;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use self::library::Library;
 use self::socket::Socket;
-use crate::endpoint::{self, EndpointListener};
-use crate::{Addresses, Association, Encapsulation, Error, Listener, Result, Settings, Stack};
+use crate::endpoint::Sockets;
+use crate::{Addresses, Encapsulation, Error, Result, Settings};
 
 pub(super) const NAME: &str = "user";
-/// Associations that wait to be accepted.
-const BACKLOG: i32 = 1024;
 
 /// The stack in this process.
 ///
@@ -64,8 +61,12 @@ impl UserStack {
         *library = Some(Arc::clone(&started));
         Ok(started)
     }
+}
 
-    /// A bound socket.
+impl Sockets for UserStack {
+    const NAME: &'static str = NAME;
+    type Socket = Socket;
+
     fn bound(&self, local: &Addresses, settings: &Settings) -> Result<Socket> {
         let library = self.library(settings.encapsulation)?;
         let failed = |cause| Error::Io { operation: format!("bind {local}"), cause };
@@ -73,29 +74,5 @@ impl UserStack {
         settings::apply(&socket, settings)?;
         socket.bind(local).map_err(failed)?;
         Ok(socket)
-    }
-}
-
-impl Stack for UserStack {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn listen(&self, local: &Addresses, settings: &Settings) -> Result<Box<dyn Listener>> {
-        let socket = self.bound(local, settings)?;
-        socket
-            .listen(BACKLOG)
-            .map_err(|cause| Error::Io { operation: format!("listen {local}"), cause })?;
-        Ok(Box::new(EndpointListener(socket)))
-    }
-
-    fn connect(
-        &self,
-        local: &Addresses,
-        remote: &Addresses,
-        settings: &Settings,
-        deadline: Instant,
-    ) -> Result<Arc<dyn Association>> {
-        endpoint::establish(self.bound(local, settings)?, remote, deadline)
     }
 }

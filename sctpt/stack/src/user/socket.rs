@@ -24,9 +24,9 @@ const OVERHEAD: u32 = 12 + 8 + 40;
 const SHORTEST: u32 = 512;
 
 /// Closed when dropped; the library then shuts its association down in the background.
-pub(super) struct Socket {
+pub(crate) struct Socket {
     raw: NonNull<ffi::RawSocket>,
-    pub signal: Arc<Signal>,
+    pub(super) signal: Arc<Signal>,
     registration: Option<Registration>,
     binding: Option<Arc<Binding>>,
     /// It runs as long as there is a socket.
@@ -64,7 +64,7 @@ unsafe impl Plain for c_int {}
 
 impl Socket {
     /// A new one of the one-to-one style, for both families.
-    pub fn new(library: &Arc<Library>) -> io::Result<Self> {
+    pub(super) fn new(library: &Arc<Library>) -> io::Result<Self> {
         // SAFETY: numbers and null pointers, which mean no callbacks.
         let raw = unsafe {
             ffi::usrsctp_socket(
@@ -149,11 +149,6 @@ impl Socket {
         }
     }
 
-    pub fn listen(&self, backlog: c_int) -> io::Result<()> {
-        // SAFETY: the socket is open.
-        check(unsafe { ffi::usrsctp_listen(self.raw(), backlog) })
-    }
-
     fn send_with(&self, message: &[u8], mut info: ffi::SndInfo) -> io::Result<()> {
         // SAFETY: the pointers are valid for the lengths given with them; null: to the peer.
         let length = unsafe {
@@ -172,7 +167,7 @@ impl Socket {
         if length < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    pub fn set<T: Plain>(&self, option: c_int, value: &T) -> io::Result<()> {
+    pub(super) fn set<T: Plain>(&self, option: c_int, value: &T) -> io::Result<()> {
         let value: *const T = value;
         let (level, length) = (ffi::IPPROTO_SCTP, length_of::<T>());
         // SAFETY: `value` is valid for its length.
@@ -180,7 +175,7 @@ impl Socket {
     }
 
     /// Asks; what is in `value` tells the library about what.
-    pub fn get<T: Plain>(&self, option: c_int, mut value: T) -> io::Result<T> {
+    pub(super) fn get<T: Plain>(&self, option: c_int, mut value: T) -> io::Result<T> {
         let mut length = length_of::<T>();
         let (level, place) = (ffi::IPPROTO_SCTP, (&raw mut value).cast::<c_void>());
         // SAFETY: `place` is valid for `length`, and any bits are a value (`Plain`).
@@ -188,6 +183,20 @@ impl Socket {
             ffi::usrsctp_getsockopt(self.raw(), level, option, place, &raw mut length)
         })?;
         Ok(value)
+    }
+
+    /// The addresses of one end, asked for and freed by these functions of the library.
+    fn list(&self, ask: ffi::AskList, free: ffi::FreeList) -> Vec<SocketAddr> {
+        let mut list = ptr::null_mut();
+        // SAFETY: the socket is open, `list` is a place for the answer.
+        let count = unsafe { ask(self.raw(), 0, &raw mut list) };
+        // SAFETY: the library answered with `count` addresses at `list`.
+        let addresses = unsafe { copy_list(list, count) };
+        if !list.is_null() && count > 0 {
+            // SAFETY: `list` is from the call above and used no more.
+            unsafe { free(list) };
+        }
+        addresses
     }
 
     fn raw(&self) -> *mut ffi::RawSocket {
@@ -211,6 +220,11 @@ impl Endpoint for Socket {
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(()),
             other => other,
         }
+    }
+
+    fn listen(&self, backlog: c_int) -> io::Result<()> {
+        // SAFETY: the socket is open.
+        check(unsafe { ffi::usrsctp_listen(self.raw(), backlog) })
     }
 
     fn accept(&self) -> io::Result<Self> {
@@ -290,29 +304,11 @@ impl Endpoint for Socket {
     }
 
     fn local_addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        let mut list = ptr::null_mut();
-        // SAFETY: the socket is open, `list` is a place for the answer.
-        let count = unsafe { ffi::usrsctp_getladdrs(self.raw(), 0, &raw mut list) };
-        // SAFETY: the library answered with `count` addresses at `list`.
-        let addresses = unsafe { copy_list(list, count) };
-        if !list.is_null() && count > 0 {
-            // SAFETY: `list` is from the call above and used no more.
-            unsafe { ffi::usrsctp_freeladdrs(list) };
-        }
-        Ok(addresses)
+        Ok(self.list(ffi::usrsctp_getladdrs, ffi::usrsctp_freeladdrs))
     }
 
     fn peer_addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        let mut list = ptr::null_mut();
-        // SAFETY: the socket is open, `list` is a place for the answer.
-        let count = unsafe { ffi::usrsctp_getpaddrs(self.raw(), 0, &raw mut list) };
-        // SAFETY: the library answered with `count` addresses at `list`.
-        let addresses = unsafe { copy_list(list, count) };
-        if !list.is_null() && count > 0 {
-            // SAFETY: `list` is from the call above and used no more.
-            unsafe { ffi::usrsctp_freepaddrs(list) };
-        }
-        Ok(addresses)
+        Ok(self.list(ffi::usrsctp_getpaddrs, ffi::usrsctp_freepaddrs))
     }
 
     fn path(&self, peer: SocketAddr) -> io::Result<Path> {

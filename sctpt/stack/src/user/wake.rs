@@ -129,7 +129,12 @@ fn wait<'a, T>(
 
 /// Sockets of the library that may be waited for. A callback gets a number and no pointer: it may still
 /// come when the socket is gone here.
-static SOCKETS: RwLock<Vec<Option<Registered>>> = RwLock::new(Vec::new());
+static SOCKETS: RwLock<Places> = RwLock::new(Places { all: Vec::new(), free: Vec::new() });
+
+struct Places {
+    all: Vec<Option<Registered>>,
+    free: Vec<usize>,
+}
 
 struct Registered {
     socket: *mut ffi::RawSocket,
@@ -153,14 +158,14 @@ impl Registration {
     pub unsafe fn new(socket: *mut ffi::RawSocket, signal: Arc<Signal>) -> Self {
         let mut sockets = SOCKETS.write().unwrap_or_else(PoisonError::into_inner);
         let entry = Some(Registered { socket, signal });
-        let index = match sockets.iter().position(Option::is_none) {
+        let index = match sockets.free.pop() {
             Some(index) => {
-                sockets[index] = entry;
+                sockets.all[index] = entry;
                 index
             }
             None => {
-                sockets.push(entry);
-                sockets.len() - 1
+                sockets.all.push(entry);
+                sockets.all.len() - 1
             }
         };
         drop(sockets);
@@ -174,9 +179,8 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         let mut sockets = SOCKETS.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = sockets.get_mut(self.0) {
-            *entry = None;
-        }
+        sockets.all[self.0] = None;
+        sockets.free.push(self.0);
     }
 }
 
@@ -184,7 +188,7 @@ impl Drop for Registration {
 /// waiter for nothing, who looks and waits on.
 unsafe extern "C" fn upcall(socket: *mut ffi::RawSocket, argument: *mut c_void, _wait: c_int) {
     let sockets = SOCKETS.read().unwrap_or_else(PoisonError::into_inner);
-    let Some(Some(entry)) = sockets.get(argument.addr()) else { return };
+    let Some(Some(entry)) = sockets.all.get(argument.addr()) else { return };
     let signal = Arc::clone(&entry.signal);
     drop(sockets);
     // SAFETY: the library holds a reference to the socket during its call.
@@ -195,7 +199,7 @@ unsafe extern "C" fn upcall(socket: *mut ffi::RawSocket, argument: *mut c_void, 
 /// Wakes those who wait for a socket at which something happened without a packet.
 pub(super) fn look_after_all() {
     let sockets = SOCKETS.read().unwrap_or_else(PoisonError::into_inner);
-    for entry in sockets.iter().flatten().filter(|entry| entry.signal.has_waiters()) {
+    for entry in sockets.all.iter().flatten().filter(|entry| entry.signal.has_waiters()) {
         // SAFETY: the entry is there, so the socket is open; it cannot be removed while the lock is held.
         let events = unsafe { ffi::usrsctp_get_events(entry.socket) };
         wake(&entry.signal, events);

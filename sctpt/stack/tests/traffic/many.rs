@@ -3,11 +3,16 @@
 use std::thread;
 use std::time::Instant;
 
-use sctp_stack::{MAX_MESSAGE, Settings};
+use sctp_stack::{Addresses, Choice, KernelStack, MAX_MESSAGE, Settings, open};
 
-use crate::network::{FAR, NEAR, Net, in_time, message, on_both_stacks};
+use crate::network::{ENCAPSULATION, FAR, NEAR, Net, PORT, in_time, message, on_both_stacks};
 
-on_both_stacks!(two_hundred_at_once, two_processes_on_one_host, one_after_the_other);
+on_both_stacks!(
+    two_hundred_at_once,
+    two_processes_on_one_host,
+    one_after_the_other,
+    several_stacks
+);
 
 fn two_hundred_at_once(net: &mut Net) {
     const COUNT: usize = 200;
@@ -65,4 +70,24 @@ fn one_after_the_other(net: &mut Net) {
         message(&*association, &mut vec![0; 1_000]);
         association.close(in_time()).unwrap();
     }
+}
+
+/// In user space there is one in a process, and it goes one way; it may be started again.
+fn several_stacks(net: &mut Net) {
+    let second = open(net.choice, None);
+    if net.choice == Choice::Kernel {
+        return drop(second.unwrap());
+    }
+    let error = second.err().unwrap().to_string();
+    assert_eq!(error, "user SCTP: it runs already in this process");
+    let local = Addresses::parse("127.0.0.1", PORT).unwrap();
+    let listener = net.stack.listen(&local, &net.settings).unwrap();
+    let in_udp = Settings { encapsulation: Some(ENCAPSULATION), ..net.settings };
+    let error = net.stack.listen(&local, &in_udp).err().unwrap().to_string();
+    assert_eq!(error, "user SCTP: UDP port 9899: all of this process goes by IP");
+    drop(listener);
+    drop(net.stack.listen(&local, &in_udp).unwrap());
+    net.stack = Box::new(KernelStack);
+    net.stack = open(net.choice, None).unwrap().0;
+    drop(net.stack.listen(&local, &net.settings).unwrap());
 }
