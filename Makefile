@@ -58,7 +58,7 @@ test: deps ## formatting, clippy, unit tests, then function tests in clusters
 soak: export MARKWAY_SOAK := 1
 soak: deps build ## the long forms of what `make test` has in short (about 20 minutes)
 	@$(CARGO) test -p lb-sys --release -- --nocapture
-	$(OVL) test reconfigure restart
+	$(OVL) test reconfigure restart nfqlb-udp nfqlb-fragrev evil- --jobs 1
 
 fuzz: ## fuzz what reads packets, kernel messages and tables (about an hour)
 	@lb/fuzz/run 600
@@ -75,12 +75,13 @@ bench: deps build ## measure lb and the traffic tools, beside other programs too
 
 # command:package
 TOOLS := awk:mawk bash:bash busybox:busybox cc:gcc curl:curl ethtool:ethtool ip:iproute2 \
-	ip6tables:iptables iptables:iptables mount:mount nc:netcat-openbsd nft:nftables nsenter:util-linux openssl:openssl \
-	ping:iputils-ping setpriv:util-linux tar:tar timeout:coreutils unshare:util-linux \
+	ip6tables:iptables iperf:iperf iptables:iptables mount:mount nc:netcat-openbsd nft:nftables nsenter:util-linux \
+	openssl:openssl ping:iputils-ping setpriv:util-linux ss:iproute2 tar:tar timeout:coreutils \
+	tracepath:iputils-tracepath unshare:util-linux \
 	xz:xz-utils
 
 # header:package
-LIBRARIES := usrsctp.h:libusrsctp-dev
+LIBRARIES := stdlib.h:libc6-dev usrsctp.h:libusrsctp-dev
 
 deps: ## install the system tools that are missing (needs root and apt)
 	@command -v $(CARGO) >/dev/null || { echo "make: cargo is missing: install Rust (https://rustup.rs)" >&2; exit 1; }

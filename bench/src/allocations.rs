@@ -55,11 +55,33 @@ unsafe impl GlobalAlloc for Counting {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lb_core::frag::{FragConfig, Fragments, Secret, Witness};
 
     #[test]
     fn what_a_thread_allocates_is_counted() {
         let (vector, allocated) = during(|| Vec::<u64>::with_capacity(10));
         assert_eq!(allocated, Allocated { count: 1, bytes: 80 });
         assert_eq!(during(|| vector.len()).1, Allocated { count: 0, bytes: 0 });
+    }
+
+    /// What `lb --check` and docs/fragments.md tell is what is allocated, to a thousandth.
+    #[test]
+    fn a_table_of_fragments_takes_what_it_says() {
+        let secret = Secret([1, 2]);
+        for (entries, held, held_bytes) in [
+            (16_384, 0, 512),
+            (4096, 256, 1500),
+            (16_384, 1024, 1500),
+            (65_536, 4096, 9000),
+            (1000, 77, 1281),
+        ] {
+            let config = FragConfig { entries, held, held_bytes, ..FragConfig::default() };
+            let (_fragments, allocated) = during(|| Fragments::new(config, secret));
+            let told = config.memory() as u64;
+            let off = allocated.bytes.abs_diff(told);
+            assert!(off <= told / 1000, "{config:?}: {allocated:?}, told {told}");
+        }
+        let (_witness, allocated) = during(|| Witness::new(secret));
+        assert_eq!(allocated.bytes, Witness::MEMORY as u64);
     }
 }

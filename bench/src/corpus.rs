@@ -32,6 +32,7 @@ pub fn kinds() -> Vec<Kind> {
         kind("IPv4 TCP", |flow| v4(flow, 0, TCP, &l4(flow))),
         kind("IPv4 UDP, 20 bytes of options", |flow| v4(flow, 20, UDP, &l4(flow))),
         kind("IPv4 SCTP, ports mode", |flow| v4(flow, 0, SCTP, &l4(flow))),
+        kind("IPv4 SCTP, INITs", |flow| v4(flow, 0, SCTP, &init(flow))),
         kind("IPv4 echo", |flow| v4(flow, 0, ICMP, &echo(flow))),
         kind("IPv6 TCP", |flow| v6(flow, TCP, &[], &l4(flow))),
         kind("IPv6 UDP, 2 extension headers", |flow| {
@@ -66,6 +67,13 @@ fn l4(flow: u32) -> Vec<u8> {
     let [_, _, high, low] = flow.wrapping_mul(40_503).to_be_bytes();
     let mut bytes = vec![high | 0x80, low, 0, 80];
     bytes.resize(20, 0);
+    bytes
+}
+
+/// An SCTP header, and the type of the first chunk.
+fn init(flow: u32) -> Vec<u8> {
+    let mut bytes = l4(flow);
+    bytes[12] = 1;
     bytes
 }
 

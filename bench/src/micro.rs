@@ -4,8 +4,10 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use anyhow::ensure;
+use lb_core::counters::Counts;
 use lb_core::frag::{FragConfig, Fragments, Secret, Time};
 use lb_core::maglev;
+use lb_core::openings::{self, Openings};
 use lb_core::table::{Config, Table, file_len};
 use lb_core::walk::{Policy, walk_with};
 use lb_core::wire::Packet;
@@ -83,13 +85,19 @@ fn nanos_per_packet(kind: &Kind, table: &Table<'_>, fragments: &mut Fragments) -
     /// Times through all packets, to make the clock's own cost vanish.
     const PASSES: u32 = 4;
     let policy = Policy::default();
+    let modes = table.config().modes;
+    let (mut counts, mut openings) = (Counts::default(), Openings::default());
     let start = Instant::now();
     for _ in 0..PASSES {
         for bytes in &kind.packets {
-            let packet = Packet::whole(black_box(bytes));
-            black_box(walk_with(packet, table, &policy, fragments, Time(0)));
+            let bytes = black_box(bytes.as_slice());
+            let packet = Packet::whole(bytes);
+            let walked = walk_with(packet, table, &policy, None, fragments, Time(0));
+            openings::record(bytes, bytes.len(), walked.class, &modes, &mut counts, &mut openings);
+            black_box(walked.decision);
         }
     }
+    black_box((counts, openings));
     let packets = f64::from(PASSES) * kind.packets.len() as f64;
     start.elapsed().as_secs_f64() * 1e9 / packets
 }

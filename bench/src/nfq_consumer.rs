@@ -32,7 +32,9 @@ pub fn run(number: u16, name: &Name) -> anyhow::Result<()> {
                 message.set_nfmark(mark.get());
                 message.set_verdict(Verdict::Accept);
             }
-            Decision::Drop(_) | Decision::Hold => message.set_verdict(Verdict::Drop),
+            Decision::Drop(_) | Decision::Hold | Decision::Relay(_) => {
+                message.set_verdict(Verdict::Drop)
+            }
         }
         queue.verdict(message).context("send a verdict")?;
     }

@@ -12,6 +12,7 @@ use lb_sys::shm::{Folder, Name};
 use tracing::level_filters::LevelFilter;
 
 use crate::cidr::{Cidr, distinct};
+use crate::express::are_few;
 use crate::fragments::{FragArgs, FragSettings};
 use crate::rules::Wanted;
 
@@ -53,6 +54,11 @@ pub struct Args {
     #[arg(long, value_name = "MICROS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=10_000))]
     gather: u32,
 
+    /// Seconds after which it is looked whether one pair of SCTP ports has far more than its share of new
+    /// associations, and warned if so. 0 is never
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(..=86_400))]
+    skew_period: u32,
+
     /// Bits of the fwmark that belong to Markway; the others of a packet stay as they are
     #[arg(long, value_name = "MASK", default_value = "0xffffffff")]
     mark_mask: Number,
@@ -79,6 +85,11 @@ pub struct Args {
     #[arg(long, requires = "vip", help_heading = RULES)]
     fast: bool,
 
+    /// Also send what --fast would mark to its next hop as soon as it comes in by one of the devices, before
+    /// the IP stack sees it: rules of iptables and counters of the stack do not see such packets
+    #[arg(long, requires = "fast", requires = "device", help_heading = RULES)]
+    express: bool,
+
     /// What happens to packets that the rules send to a queue while no lb serves it
     #[arg(long, value_name = "accept|drop", default_value = "drop", requires = "vip", help_heading = RULES)]
     no_consumer: NoConsumer,
@@ -103,8 +114,13 @@ pub struct Args {
     #[arg(long, help_heading = RULES, conflicts_with_all = ["vip", "user"])]
     status: bool,
 
-    /// With --status: print one line of JSON
-    #[arg(long, requires = "status", help_heading = RULES)]
+    /// Tell whether lb can work with the options given, and whether anything on this machine would
+    /// spoil fragments; and end. Exit code 1 if something is not as it should be
+    #[arg(long, conflicts_with_all = ["down", "status"])]
+    check: bool,
+
+    /// With --status or --check: print one line of JSON
+    #[arg(long)]
     json: bool,
 
     #[command(flatten)]
@@ -142,13 +158,17 @@ Examples:
   lb --vip 10.0.0.0/24 1000::/120 --fast
   lb --status; lb --down
 
+  Will it work here, and will fragments?
+  lb --check --vip 10.0.0.0/24 1000::/120 --fast --tun frag0
+
 While no `lb` serves the queue the kernel drops what is sent there, unless the rule says
 --queue-bypass: then such packets go on unmarked.
 
 Environment:
   MARKWAY_SHM_DIR  folder of tables and counters [default: /dev/shm]
 
-Exit codes: 0 ended by SIGTERM or SIGINT, 1 could not start or failed, 2 wrong usage.
+Exit codes: 0 ended by SIGTERM or SIGINT, 1 could not start, failed, or --check found something,
+2 wrong usage.
 Needs the capability CAP_NET_ADMIN, a readable /proc and a writable folder of tables and counters; the
 root file system may be read-only. With --user it also needs CAP_SETUID and CAP_SETGID to start.";
 
@@ -191,6 +211,8 @@ pub struct Settings {
     pub fragments: FragSettings,
     /// Longest time that packets gather.
     pub gather: Duration,
+    /// How often it is looked whether new SCTP associations spread.
+    pub skew_period: Option<Duration>,
     /// Our bits of the fwmark.
     pub mark_mask: u32,
     /// The mark while no target is active.
@@ -219,6 +241,11 @@ pub enum Action {
         /// As JSON.
         json: bool,
     },
+    /// See whether all is well.
+    Check {
+        /// As JSON.
+        json: bool,
+    },
 }
 
 /// The rules to install.
@@ -228,6 +255,8 @@ pub struct RuleSettings {
     pub wanted: Wanted,
     /// Whether the kernel is to mark packets by itself.
     pub fast: bool,
+    /// The devices where it is to send them to their next hop at once; none if it is not.
+    pub express: Vec<String>,
 }
 
 impl TryFrom<Args> for Settings {
@@ -248,6 +277,8 @@ impl TryFrom<Args> for Settings {
         let action = match args {
             Args { down: true, .. } => Action::Down,
             Args { status: true, json, .. } => Action::Status { json },
+            Args { check: true, json, .. } => Action::Check { json },
+            Args { json: true, .. } => return Err("--json goes with --status or --check"),
             _ => Action::Run,
         };
         let fragments = args.fragments.settings(args.copy_range)?;
@@ -264,9 +295,22 @@ impl TryFrom<Args> for Settings {
             },
             mark_mask: mask,
             count_targets: args.count_targets == OnOff::On,
+            show_inits: true,
         };
-        let rules =
-            (!args.vip.is_empty()).then(|| RuleSettings { wanted: wanted(), fast: args.fast });
+        let mut express: Vec<String> =
+            args.device.iter().filter(|_| args.express).map(|device| device.0.clone()).collect();
+        express.sort();
+        express.dedup();
+        if !are_few(express.len(), &distinct(args.vip.clone())) {
+            return Err(
+                "--express: more than 16 pairs of a device and a prefix of one version of IP",
+            );
+        }
+        let rules = (!args.vip.is_empty()).then(|| RuleSettings {
+            wanted: wanted(),
+            fast: args.fast,
+            express,
+        });
         Ok(Settings {
             rules,
             action,
@@ -278,6 +322,8 @@ impl TryFrom<Args> for Settings {
             receive_buffer: args.receive_buffer.0,
             fragments,
             gather: Duration::from_micros(args.gather.into()),
+            skew_period: (args.skew_period > 0)
+                .then(|| Duration::from_secs(args.skew_period.into())),
             mark_mask: mask,
             no_targets_mark,
             fail_open: args.fail_open,
@@ -414,11 +460,12 @@ mod tests {
         assert_eq!(settings.queues, 2..=2);
         assert_eq!((settings.queue_length, settings.receive_buffer), (1024, 8 << 20));
         assert_eq!(settings.mark_mask, u32::MAX);
-        let FragSettings { tun, table, copy_range } = settings.fragments;
-        assert_eq!((tun, copy_range), (None, 512));
+        let FragSettings { tun, table, copy_range, tier } = settings.fragments;
+        assert_eq!((tun, copy_range, tier), (None, 512, None));
         let expected = FragConfig { held: 0, held_per_source: 0, ..FragConfig::default() };
         assert_eq!(FragConfig { held_bytes: 1500, ..table }, expected);
         assert_eq!(settings.gather, Duration::from_micros(100));
+        assert_eq!(settings.skew_period, Some(Duration::from_secs(60)));
         assert_eq!((settings.no_targets_mark, settings.fail_open), (None, false));
     }
 
@@ -426,7 +473,7 @@ mod tests {
     fn what_is_given_is_meant() {
         let settings = settings(
             "--shm t --instance i --queue 4:7 --receive-buffer 512k --mark-mask 0xff \
-             --no-targets-mark 0x7f --fail-open --gather 0",
+             --no-targets-mark 0x7f --fail-open --gather 0 --skew-period 0",
         )
         .unwrap();
         assert_eq!(
@@ -437,6 +484,7 @@ mod tests {
         assert_eq!((settings.receive_buffer, settings.mark_mask), (512 << 10, 0xff));
         assert_eq!(settings.no_targets_mark.map(Mark::get), Some(0x7f));
         assert!(settings.fail_open && settings.gather.is_zero());
+        assert_eq!(settings.skew_period, None);
     }
 
     #[test]
@@ -446,12 +494,12 @@ mod tests {
                     --no-consumer accept --notrack --local --mark-mask 0xff \
                     --count-targets off";
         let rules = settings(line).unwrap().rules.unwrap();
-        let Wanted { vips, devices, local, notrack, queues, mark_mask, count_targets } =
+        let Wanted { vips, devices, local, notrack, queues, mark_mask, count_targets, show_inits } =
             rules.wanted;
         let vips: Vec<String> = vips.iter().map(Cidr::to_string).collect();
         assert_eq!(vips, ["10.0.0.0/24", "1000::/128"]);
         assert_eq!(devices, ["eth1", "eth2"]);
-        assert!(rules.fast && local && notrack && !count_targets);
+        assert!(rules.fast && local && notrack && !count_targets && show_inits);
         assert_eq!((queues.first, queues.count, queues.bypass), (0, 4, true));
         assert_eq!(mark_mask, 0xff);
         let devices = |line| settings(line).unwrap().rules.unwrap().wanted.devices;
@@ -461,6 +509,7 @@ mod tests {
         assert!(!rules.fast && !rules.wanted.queues.bypass && !rules.wanted.notrack);
         assert!(rules.wanted.count_targets);
         assert_eq!(settings("--status --json").unwrap().action, Action::Status { json: true });
+        assert_eq!(settings("--check --vip 1000::").unwrap().action, Action::Check { json: false });
         assert_eq!(settings("--down --instance a").unwrap().action, Action::Down);
     }
 
@@ -469,10 +518,14 @@ mod tests {
         let fragments = settings("--tun frag0").unwrap().fragments;
         assert_eq!((fragments.table, fragments.copy_range), (FragConfig::default(), 1500));
         let line = "--tun frag0 --copy-range 9000 --frag-entries 7 --frag-held 100 --frag-ttl 50";
-        let FragSettings { tun, table, copy_range } = settings(line).unwrap().fragments;
+        let FragSettings { tun, table, copy_range, tier: _ } = settings(line).unwrap().fragments;
         assert_eq!((tun.unwrap().to_string(), copy_range), ("frag0".into(), 9000));
         assert_eq!((table.entries, table.held, table.held_bytes), (7, 100, 9000));
         assert_eq!(table.ttl, Duration::from_millis(50));
+        for line in ["--tier-shm routers", "--lbshm routers"] {
+            let tier = settings(line).unwrap().fragments.tier;
+            assert_eq!(tier.map(|name| name.to_string()), Some("routers".into()));
+        }
     }
 
     #[test]
@@ -491,6 +544,7 @@ mod tests {
             ("--copy-range 63", "63 is not in 64..=65535"),
             ("--queue-length 0", "0 is not in 1.."),
             ("--gather 10001", "10001 is not in"),
+            ("--skew-period 86401", "86401 is not in"),
             ("--tun a/b", "not the name of a device"),
             ("--tun a --copy-range 1279", "with --tun whole packets are needed"),
             ("--frag-held 5", "--tun"),
@@ -503,6 +557,12 @@ mod tests {
             ("--user no-such-user", "there is no user"),
             ("extra", "unexpected argument"),
             ("--fast", "--vip"),
+            ("--vip 10.0.0.1 --device a --express", "--fast"),
+            ("--vip 10.0.0.1 --fast --express", "--device"),
+            (
+                "--vip 10.0.0.1 10.0.0.3 10.0.0.5 10.0.0.7 --device a b c d e --fast --express",
+                "16 pairs",
+            ),
             ("--local", "--vip"),
             ("--vip", "a value is required"),
             ("--vip 10.0.0.1/24", "did you mean 10.0.0.0/24?"),
@@ -511,6 +571,7 @@ mod tests {
             ("--vip 10.0.0.1 --down", "cannot be used with"),
             ("--down --status", "cannot be used with"),
             ("--json", "--status"),
+            ("--check --status", "cannot be used with"),
         ] {
             let error = settings(line).unwrap_err();
             assert!(error.contains(complaint), "{line}: {error}");

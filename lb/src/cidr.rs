@@ -34,6 +34,11 @@ impl Cidr {
         is_whole.then(|| self.octets().into_iter().take(len).collect())
     }
 
+    /// Its first address.
+    pub fn first(&self) -> IpAddr {
+        self.address
+    }
+
     /// Whether its addresses are of IPv6.
     pub fn is_v6(&self) -> bool {
         self.address.is_ipv6()

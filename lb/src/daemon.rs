@@ -1,6 +1,6 @@
-//! Set-up, the workers, and what goes on beside them: signals, new tables, the kernel's counters.
+//! Set-up, the workers, and their end.
 
-use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -13,21 +13,23 @@ use lb_sys::capability::Capability;
 use lb_sys::nfqueue::{KernelQueues, Queue, QueueConfig};
 use lb_sys::shm::{FolderWatch, MappedTable, StatsWriter};
 use lb_sys::tun::Tun;
-use lb_sys::wait::{EndSignals, set_timer_slack, wait};
+use lb_sys::wait::{EndSignals, set_timer_slack};
 use lb_sys::{privilege, random, syscall_filter};
 use tracing::{debug, info, warn};
 
-use crate::args::Settings;
+use crate::args::{RuleSettings, Settings};
+use crate::check;
 use crate::current::Current;
-use crate::fragments::{self, FragSettings};
+use crate::express::Express;
+use crate::fragments::{self, FragSettings, Shared};
 use crate::installed::Installed;
 use crate::mirror::{Mirror, Mirrored, Wake};
 use crate::overload::Overload;
+use crate::skew::{Handed, Skew, Told};
 use crate::summary;
+use crate::tier;
+use crate::watching::{Complaint, Watching};
 use crate::worker::{Losses, Worker};
-
-/// How often the kernel's counters are read and the table's file is looked at.
-const TICK: Duration = Duration::from_secs(1);
 
 /// Runs until a signal asks to end.
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
@@ -37,14 +39,17 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         .with_context(|| format!("watch {}", settings.folder.path().display()))?;
     let table = MappedTable::open(&settings.folder, &settings.table)?;
     let snapshot = table.snapshot().with_context(|| format!("read table {}", settings.table))?;
+    let tier = settings.fragments.tier.as_ref().map(|name| tier::at_start(settings, name));
+    let tier = tier.transpose()?;
     let numbers: Vec<u16> = settings.queues.clone().collect();
     let mut queues = open_queues(settings, &numbers)?;
     // After the queues: a start that fails leaves the counters of the last run.
     let stats =
         StatsWriter::create(&settings.folder, &settings.instance, &settings.table, &numbers)?;
     let tun = create_tun(settings)?;
+    check::warn_at_start(settings);
     let secret = draw_secret()?;
-    let current = Current::new(table);
+    let current = Current::new(Arc::new(table));
     let policy = Policy { no_targets_mark: settings.no_targets_mark };
     let kernel_queues = KernelQueues::open()
         .inspect_err(|error| {
@@ -61,18 +66,24 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     drop(snapshot); // a copy of the whole table
 
     let losses: Vec<Losses> = numbers.iter().map(|_| Losses::default()).collect();
+    let handed: Vec<Handed> = numbers.iter().map(|_| Handed::default()).collect();
+    let told = Told::default();
     let stop = AtomicBool::new(false);
     let (mirrored, wake) = (Mirrored::default(), Wake::default());
     let mut workers = Vec::new();
-    for (place, (&number, losses)) in numbers.iter().zip(&losses).enumerate() {
+    for (place, ((&number, losses), handed)) in numbers.iter().zip(&losses).zip(&handed).enumerate()
+    {
         workers.push(Worker {
             number,
             current: &current,
+            tier: tier.as_ref(),
             policy,
             mark_mask: settings.mark_mask,
             row: stats.row(place).context("counters: a row is missing")?,
             losses,
             mirrored: (place == 0 && mirror.is_some()).then_some(&mirrored),
+            handed,
+            told: (place == 0).then_some(&told),
             gather: settings.gather,
             stop: &stop,
         });
@@ -81,16 +92,37 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     // The kernel's default of 50 µs would make the short waits of the workers half as long again.
     set_timer_slack(Duration::from_micros(1)).context("set the timer slack")?;
     let overload = Overload::new(kernel_queues, &numbers, &losses);
-    let complaint = String::new();
-    let mut watching =
-        Watching { settings, signals, watch, current: &current, wake: &wake, overload, complaint };
+    let config = settings.fragments.table;
+    let shared = Shared::new(config, secret, numbers.len());
+    let common = fragments::Common {
+        config,
+        secret,
+        start: Instant::now(),
+        tun: tun.as_ref(),
+        shared: shared.as_ref(),
+    };
+    let skew = Skew::new(settings.skew_period, &handed, &told, Instant::now());
+    let mut watching = Watching {
+        settings,
+        signals,
+        watch,
+        current: &current,
+        tier: tier.as_ref(),
+        wake: &wake,
+        overload,
+        skew,
+        shared: shared.as_ref(),
+        complaint: Complaint::default(),
+        tier_complaint: Complaint::default(),
+        told_of_split: false,
+    };
     std::thread::scope(|scope| {
         let handles: Vec<_> = workers
             .iter()
             .zip(&mut queues)
             .map(|(worker, queue)| {
-                let fragments =
-                    fragments::Worker::new(settings.fragments.table, secret, tun.as_ref());
+                let is_first = worker.number == *settings.queues.start();
+                let fragments = fragments::Worker::new(common, worker.number, is_first);
                 std::thread::Builder::new().name(format!("queue-{}", worker.number)).spawn_scoped(
                     scope,
                     move || {
@@ -196,23 +228,26 @@ fn install_rules(
     current: &Current,
 ) -> anyhow::Result<Option<Mirror>> {
     let Some(rules) = &settings.rules else { return Ok(None) };
+    let RuleSettings { wanted, fast, express } = rules;
     let installed = Installed::open(&settings.instance)?;
-    Mirror::install(installed, rules.wanted.clone(), rules.fast, policy, current).map(Some)
+    let open = || Express::open(express.clone(), &wanted.vips, Instant::now());
+    let express = (!express.is_empty()).then(open).transpose().context("ask for routes")?;
+    Mirror::install(installed, (wanted.clone(), *fast, express), policy, current).map(Some)
 }
 
 /// The device by which held fragments come in once more. It must be there before the workers.
 fn create_tun(settings: &Settings) -> anyhow::Result<Option<Tun>> {
-    let FragSettings { tun, table, copy_range } = &settings.fragments;
+    let FragSettings { tun, table, copy_range, .. } = &settings.fragments;
     let Some(name) = tun else { return Ok(None) };
     let tun = Tun::create(name, *copy_range)?;
     if let Some(setting) = tun.source_check() {
         warn!("{setting} is not 0: the kernel drops held fragments that come in by {name}");
     }
     info!(
-        "fragments: {} datagrams and {} held fragments in each queue ({} kB), by {name}",
+        "fragments: {} datagrams and {} held fragments in each queue ({} kB in all), by {name}",
         table.entries,
         table.held,
-        table.memory() / 1000
+        settings.fragments.memory(settings.queues.clone().count()) / 1000
     );
     Ok(Some(tun))
 }
@@ -223,7 +258,8 @@ fn draw_secret() -> anyhow::Result<Secret> {
     Ok(Secret([half()?, half()?]))
 }
 
-fn described(settings: &Settings, snapshot: &Snapshot) -> String {
+/// What is served, in a line.
+pub fn described(settings: &Settings, snapshot: &Snapshot) -> String {
     let queues = match (settings.queues.start(), settings.queues.end()) {
         (first, last) if first == last => format!("queue {first}"),
         (first, last) => format!("queues {first} to {last}"),
@@ -238,75 +274,13 @@ fn described(settings: &Settings, snapshot: &Snapshot) -> String {
     )
 }
 
-fn warn_of_marks_outside_mask(settings: &Settings, snapshot: &Snapshot) {
+/// Tells marks of which the mask leaves only a part.
+pub fn warn_of_marks_outside_mask(settings: &Settings, snapshot: &Snapshot) {
     for (_, target) in snapshot.targets.iter() {
         let mark = target.mark.get();
         if mark & !settings.mark_mask != 0 {
             let (mask, set) = (settings.mark_mask, mark & settings.mark_mask);
             warn!("mark {mark:#x} has bits outside the mask {mask:#x}: packets get {set:#x}");
-        }
-    }
-}
-
-/// What the main thread does while the workers work.
-struct Watching<'a> {
-    settings: &'a Settings,
-    signals: EndSignals,
-    watch: FolderWatch,
-    current: &'a Current,
-    wake: &'a Wake,
-    overload: Overload<'a>,
-    /// The last one about a new table, so that it is not repeated.
-    complaint: String,
-}
-
-impl Watching<'_> {
-    /// Returns when a signal or a worker asks to end.
-    fn run(&mut self, stop: &AtomicBool) -> anyhow::Result<()> {
-        let mut looked = Instant::now();
-        while !stop.load(Relaxed) {
-            let fds = [self.signals.as_fd(), self.watch.as_fd()];
-            let [signalled, _] = wait(fds, TICK).context("wait for signals")?;
-            if signalled {
-                info!("asked to end");
-                return Ok(());
-            }
-            let changed = self.watch.drain();
-            self.follow_table();
-            if changed {
-                self.wake.call();
-            }
-            if looked.elapsed() >= TICK {
-                self.overload.look();
-                looked = Instant::now();
-            }
-        }
-        Ok(())
-    }
-
-    /// Moves over to a table that was made anew. One that cannot be used is passed over: the old one
-    /// stays in force.
-    fn follow_table(&mut self) {
-        let Settings { folder, table: name, .. } = self.settings;
-        let (old, _) = self.current.get();
-        if !old.is_replaced(folder, name) {
-            return;
-        }
-        let opened = MappedTable::open(folder, name).map_err(anyhow::Error::from);
-        match opened.and_then(|table| Ok((table.snapshot()?, table))) {
-            Ok((snapshot, table)) => {
-                self.current.replace(table);
-                self.complaint.clear();
-                info!("moved over: {}", described(self.settings, &snapshot));
-                warn_of_marks_outside_mask(self.settings, &snapshot);
-            }
-            Err(error) => {
-                let complaint = format!("{error:#}; going on with the table before it");
-                if complaint != self.complaint {
-                    warn!("{complaint}");
-                    self.complaint = complaint;
-                }
-            }
         }
     }
 }

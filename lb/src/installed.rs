@@ -4,32 +4,35 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lb_core::target::Mark;
 use lb_sys::nft::{
-    ChainInfo, CounterInfo, Entry, MapInfo, MarkCount, Nft, NftError, Rule, TableInfo, Transaction,
+    ChainInfo, CounterInfo, Entry, MapInfo, MapValue, MarkCount, Nft, NftError, Rule, TableFamily,
+    TableId, TableInfo, Transaction,
 };
 use lb_sys::shm::Name;
 use thiserror::Error;
 
-use crate::rules::{FAST, Map, QUEUED, Ruleset, TARGETS};
+use crate::rules::{Map, TARGETS, Table};
 
 /// The word for a slot of which the map has nothing. No mark of a map is this number.
 pub const NOTHING: u32 = Mark::EMPTY;
 
 /// By this the table is known to be ours.
 const TABLE_COMMENT: &str = "made by lb of Markway";
+/// There may be a table of ours in each; the first one is always there.
+const FAMILIES: [TableFamily; 2] = [TableFamily::Inet, TableFamily::Netdev];
 
-/// Why our table could not be had.
+/// Why our tables could not be had.
 #[derive(Debug, Error)]
 pub enum InstallError {
     /// The name is taken.
     #[error(
-        "table inet {0}: it is there and was not made by lb; choose another --instance, or remove it"
+        "table {0}: it is there and was not made by lb; choose another --instance, or remove it"
     )]
-    Foreign(String),
+    Foreign(TableId),
     /// nftables refused.
-    #[error("table inet {table}: {cause}")]
+    #[error("table {table}: {cause}")]
     Nft {
         /// The table.
-        table: String,
+        table: TableId,
         /// Why.
         cause: NftError,
     },
@@ -42,33 +45,39 @@ pub struct Content {
     pub slots: Vec<u32>,
     /// All marks that are counted: those of slots, and maybe more.
     pub marks: BTreeSet<u32>,
+    /// Next hops of marks, by the map that has them.
+    pub hops: BTreeMap<&'static str, BTreeMap<u32, Vec<u8>>>,
 }
 
-/// The table of an instance.
+/// The tables of an instance, one in each family. They are changed together.
 #[derive(Debug)]
 pub struct Installed {
     nft: Nft,
-    table: String,
     /// What is in force as far as we know.
-    ruleset: Ruleset,
+    in_force: [InForce; 2],
     content: Content,
+    /// The generation of nftables while nobody else changes anything.
+    generation: u32,
+}
+
+/// A table of one family.
+#[derive(Clone, Debug)]
+struct InForce {
+    id: TableId,
+    rules: Option<Table>,
     /// Marks that have a counter.
     counted: BTreeSet<u32>,
     /// Those of them that had no target when it was looked last.
     gone: BTreeSet<u32>,
-    /// The generation of nftables while nobody else changes anything.
-    generation: u32,
 }
 
 /// What it took to put something into force.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Whether the table was not there, or not usable.
+    /// Whether a table was not there, or not usable.
     pub made: bool,
     /// Whether rules or chains were changed.
     pub rules: bool,
-    /// Whether a map was made, because the table's dimensions are new.
-    pub map: bool,
     /// How many elements of the map were changed.
     pub slots: usize,
     /// How many counters of targets were made.
@@ -78,58 +87,78 @@ pub struct Changes {
 impl Installed {
     /// Opens nftables; nothing is changed.
     pub fn open(instance: &Name) -> Result<Self, InstallError> {
-        let table = table_name(instance);
-        let nft = Nft::open().map_err(|cause| InstallError::Nft { table: table.clone(), cause })?;
-        Ok(Installed {
-            nft,
-            table,
-            ruleset: Ruleset::default(),
-            content: Content::default(),
+        let in_force = FAMILIES.map(|family| InForce {
+            id: TableId { family, name: table_name(instance) },
+            rules: None,
             counted: BTreeSet::new(),
             gone: BTreeSet::new(),
-            generation: 0,
-        })
+        });
+        let nft = Nft::open().map_err(named(&in_force[0].id))?;
+        Ok(Installed { nft, in_force, content: Content::default(), generation: 0 })
     }
 
-    /// The table's name.
-    pub fn table(&self) -> &str {
-        &self.table
+    /// The table that marks and queues.
+    pub fn table(&self) -> &TableId {
+        &self.in_force[0].id
     }
 
     /// Whether the rules in force look marks up in a map.
     pub fn has_map(&self) -> bool {
-        self.ruleset.map.is_some()
+        self.in_force.iter().any(|table| table.map().is_some())
+    }
+
+    /// Whether these rules are in force.
+    pub fn has_rules(&self, tables: &[Table]) -> bool {
+        self.in_force.iter().all(|table| table.rules.as_ref() == wanted_of(tables, table))
     }
 
     /// Whether anybody else has changed nftables since we looked.
     pub fn is_disturbed(&mut self) -> Result<bool, InstallError> {
-        let generation = self.nft.generation();
-        Ok(self.named(generation)? != self.generation)
+        let generation = self.nft.generation().map_err(named(self.table()))?;
+        Ok(generation != self.generation)
     }
 
     /// Puts these rules into force, and this content. What is there already stays, what differs
     /// is replaced, all in one transaction.
-    pub fn put(&mut self, ruleset: &Ruleset, content: Content) -> Result<Changes, InstallError> {
-        let put = self.try_put(ruleset, &content);
-        let changes = match put {
-            Err(PutError::Foreign) => return Err(InstallError::Foreign(self.table.clone())),
-            Err(PutError::Nft(cause)) => self.named(Err(cause))?,
-            Ok(changes) => changes,
-        };
-        self.ruleset = ruleset.clone();
+    pub fn put(&mut self, tables: &[Table], content: Content) -> Result<Changes, InstallError> {
+        let generation = self.nft.generation().map_err(named(self.table()))?;
+        let mut transaction = Transaction::new(self.table());
+        let mut changes = Changes::default();
+        let mut in_force = self.in_force.clone();
+        for table in &mut in_force {
+            transaction.go_to(&table.id);
+            let wanted = wanted_of(tables, table);
+            self.put_table(table, wanted, &content, &mut transaction, &mut changes)?;
+        }
+        self.commit(transaction, generation)?;
+        self.in_force = in_force;
         self.content = content;
         Ok(changes)
     }
 
-    fn try_put(&mut self, ruleset: &Ruleset, content: &Content) -> Result<Changes, PutError> {
-        let generation = self.nft.generation()?;
-        let mut found = Found::read(&mut self.nft, &self.table)?;
-        if found.table.as_ref().is_some_and(|table| !is_ours(table)) {
-            return Err(PutError::Foreign);
+    /// Adds to the transaction what makes a table as it is wanted.
+    fn put_table(
+        &mut self,
+        table: &mut InForce,
+        wanted: Option<&Table>,
+        content: &Content,
+        transaction: &mut Transaction,
+        changes: &mut Changes,
+    ) -> Result<(), InstallError> {
+        let id = &table.id;
+        let mut found = Found::read(&mut self.nft, id).map_err(named(id))?;
+        let Some(wanted) = wanted else {
+            if found.is_ours() {
+                transaction.delete_table();
+                changes.rules = true;
+            }
+            table.rules = None;
+            return Ok(());
+        };
+        if found.table.is_some() && !found.is_ours() {
+            return Err(InstallError::Foreign(id.clone()));
         }
-        let mut transaction = Transaction::new(&self.table);
-        let mut changes = Changes::default();
-        if found.table.is_some() && !found.is_usable(ruleset) {
+        if found.table.is_some() && !found.is_usable(wanted) {
             transaction.delete_table();
             found = Found::default();
         }
@@ -137,174 +166,243 @@ impl Installed {
             changes.made = true;
             transaction.add_table(TABLE_COMMENT);
         }
-        for counter in [FAST, QUEUED] {
-            if !found.counters.iter().any(|found| found.name == counter) {
+        for counter in wanted.counters {
+            if !found.counters.iter().any(|found| found.name == *counter) {
                 transaction.add_counter(counter);
             }
         }
-        if let Some(map) = &ruleset.map {
+        if let Some(map) = &wanted.map {
             let before = if !found.has(map) {
-                changes.map = true;
-                transaction.add_map(&map.name, map.size);
+                transaction.add_map(&map.name, map.size, MapValue::Mark);
                 Vec::new()
-            } else if self.ruleset.map.as_ref() == Some(map) {
+            } else if table.map() == Some(map) {
                 self.content.slots.clone()
             } else {
-                in_order(&self.nft.elements(&self.table, &map.name, 0, map.size)?, 0, map.size)
+                let elements = self.nft.elements(id, &map.name, 0, map.size);
+                in_order(&elements.map_err(named(id))?, 0, map.size)
             };
-            changes.slots = replace(&mut transaction, map, 0, &before, &content.slots);
+            changes.slots += replace(transaction, map, 0, &before, &content.slots);
         }
-        let mut counted = BTreeSet::new();
-        if let Some(set) = &ruleset.targets {
+        for (map, value) in &wanted.hops {
+            let mut before = BTreeMap::new();
+            if found.has(map) {
+                let values = self.nft.values(id, &map.name).map_err(named(id))?;
+                before = values.into_iter().collect();
+            } else {
+                transaction.add_map(&map.name, map.size, *value);
+            }
+            replace_hops(transaction, (map, *value), &before, content.hops_of(map));
+        }
+        table.counted.clear();
+        if let Some(set) = &wanted.targets {
             if found.has(set) {
-                let counts = self.nft.counters_by_mark(&self.table, &set.name)?;
-                counted = counts.iter().map(|count| count.mark).collect();
+                let counts = self.nft.counters_by_mark(id, &set.name).map_err(named(id))?;
+                table.counted = counts.iter().map(|count| count.mark).collect();
             } else {
                 transaction.add_counters_by_mark(&set.name, set.size);
             }
-            changes.counters = count_marks(&mut transaction, set, &mut counted, &content.marks);
+            changes.counters += count_marks(transaction, set, &mut table.counted, &content.marks);
         }
-        if found.rules != rules_of(ruleset) || found.chains.len() != ruleset.chains.len() {
+        if found.rules != rules_of(wanted) || found.chains.len() != wanted.chains.len() {
             changes.rules = true;
-            put_rules(&mut transaction, ruleset, &found.chains);
+            put_rules(transaction, wanted, &found.chains);
         }
-        let left = found
-            .maps
-            .iter()
-            .filter(|found| !ruleset.sets().any(|wanted| wanted.name == found.name));
+        let left =
+            found.maps.iter().filter(|found| !wanted.sets().any(|map| map.name == found.name));
         left.for_each(|map| transaction.delete_map(&map.name));
-        self.commit(transaction, generation)?;
-        self.counted = counted;
-        Ok(changes)
+        table.rules = Some(wanted.clone());
+        Ok(())
     }
 
     /// Puts other content into force; says how many slots differ.
     pub fn put_content(&mut self, content: Content) -> Result<usize, InstallError> {
-        let Some(map) = &self.ruleset.map else { return Ok(0) };
-        let mut transaction = Transaction::new(&self.table);
-        let mut counted = self.counted.clone();
-        if let Some(set) = &self.ruleset.targets {
-            count_marks(&mut transaction, set, &mut counted, &content.marks);
+        let mut transaction = Transaction::new(self.table());
+        let mut in_force = self.in_force.clone();
+        let mut changed = 0;
+        for table in &mut in_force {
+            let Some(rules) = &table.rules else { continue };
+            transaction.go_to(&table.id);
+            if let Some(set) = &rules.targets {
+                count_marks(&mut transaction, set, &mut table.counted, &content.marks);
+            }
+            if let Some(map) = &rules.map {
+                changed = replace(&mut transaction, map, 0, &self.content.slots, &content.slots);
+            }
+            for (map, value) in &rules.hops {
+                let before = self.content.hops_of(map);
+                replace_hops(&mut transaction, (map, *value), before, content.hops_of(map));
+            }
         }
-        let changed = replace(&mut transaction, map, 0, &self.content.slots, &content.slots);
-        let committed = self.commit(transaction, self.generation);
-        self.named(committed)?;
-        self.counted = counted;
+        self.commit(transaction, self.generation)?;
+        self.in_force = in_force;
         self.content = content;
         Ok(changed)
     }
 
     /// Believes nothing any more: the next [`Installed::put`] reads the whole map.
     pub fn forget(&mut self) {
-        self.ruleset = Ruleset::default();
+        self.in_force.iter_mut().for_each(|table| table.rules = None);
         self.content = Content::default();
     }
 
-    /// Compares the map with what it should have for `many` slots from `first` on, and mends it; says how
+    /// Compares the maps with what they should have for `many` slots from `first` on, and mends them; says how
     /// many were wrong, and none when there are no such slots.
     pub fn check(&mut self, first: u32, many: u32) -> Result<Option<usize>, InstallError> {
-        let Some(map) = self.ruleset.map.clone() else { return Ok(None) };
-        let end = map.size.min(first.saturating_add(many));
-        if first >= end {
-            return Ok(None);
+        let mut transaction = Transaction::new(self.table());
+        let mut checked = None;
+        for table in &self.in_force {
+            let Some(rules) = &table.rules else { continue };
+            let id = &table.id;
+            transaction.go_to(id);
+            for (map, value) in rules.hops.iter().filter(|_| first == 0) {
+                let found = self.nft.values(id, &map.name).map_err(named(id))?;
+                let found = found.into_iter().collect();
+                let wanted = self.content.hops_of(map);
+                let wrong = replace_hops(&mut transaction, (map, *value), &found, wanted);
+                checked = Some(checked.unwrap_or(0) + wrong);
+            }
+            let Some(map) = &rules.map else { continue };
+            let end = map.size.min(first.saturating_add(many));
+            if first < end {
+                let elements = self.nft.elements(id, &map.name, first, end).map_err(named(id))?;
+                let found = in_order(&elements, first, end);
+                let wanted =
+                    self.content.slots.get(first as usize..end as usize).unwrap_or_default();
+                let wrong = replace(&mut transaction, map, first, &found, wanted);
+                checked = Some(checked.unwrap_or(0) + wrong);
+            }
         }
-        let elements = self.nft.elements(&self.table, &map.name, first, end);
-        let found = in_order(&self.named(elements)?, first, end);
-        let wanted = self.content.slots.get(first as usize..end as usize).unwrap_or_default();
-        let mut transaction = Transaction::new(&self.table);
-        let wrong = replace(&mut transaction, &map, first, &found, wanted);
-        let committed = self.commit(transaction, self.generation);
-        self.named(committed).map(|()| Some(wrong))
+        self.commit(transaction, self.generation)?;
+        Ok(checked)
     }
 
     /// Ends the counters of targets that are gone: those that the table has had neither now nor when this
     /// was called last. So a target that is away for a moment goes on where it was.
     pub fn end_counters(&mut self) -> Result<(), InstallError> {
-        let Some(set) = &self.ruleset.targets else { return Ok(()) };
-        let gone: BTreeSet<u32> = self.counted.difference(&self.content.marks).copied().collect();
-        let ended: Vec<u32> = gone.intersection(&self.gone).copied().collect();
-        let mut transaction = Transaction::new(&self.table);
-        transaction.delete_elements(&set.name, &ended);
-        let committed = self.commit(transaction, self.generation);
-        self.named(committed)?;
-        self.counted.retain(|mark| !ended.contains(mark));
-        self.gone = gone;
+        let mut transaction = Transaction::new(self.table());
+        let mut in_force = self.in_force.clone();
+        for table in &mut in_force {
+            let Some(set) = table.rules.as_ref().and_then(|rules| rules.targets.as_ref()) else {
+                continue;
+            };
+            let gone: BTreeSet<u32> =
+                table.counted.difference(&self.content.marks).copied().collect();
+            let ended: Vec<u32> = gone.intersection(&table.gone).copied().collect();
+            transaction.go_to(&table.id);
+            transaction.delete_elements(&set.name, &ended);
+            table.counted.retain(|mark| !ended.contains(mark));
+            table.gone = gone;
+        }
+        self.commit(transaction, self.generation)?;
+        self.in_force = in_force;
         Ok(())
     }
 
-    /// What the kernel has counted for each mark.
-    pub fn counters_by_mark(&mut self) -> Result<Vec<MarkCount>, InstallError> {
-        let counts = self.nft.counters_by_mark(&self.table, TARGETS);
-        self.named(counts)
-    }
-
-    /// What the kernel counts.
+    /// What the kernel counts in all our tables.
     pub fn counters(&mut self) -> Result<Vec<CounterInfo>, InstallError> {
-        let counters = self.nft.counters(&self.table);
-        self.named(counters)
+        let mut counters = Vec::new();
+        for table in self.in_force.iter().filter(|table| table.rules.is_some()) {
+            counters.extend(self.nft.counters(&table.id).map_err(named(&table.id))?);
+        }
+        Ok(counters)
     }
 
-    /// Removes our table; says whether there was one.
-    pub fn remove(&mut self) -> Result<bool, InstallError> {
-        let table = self.nft.table(&self.table);
-        match self.named(table)? {
-            None => Ok(false),
-            Some(table) if !is_ours(&table) => Err(InstallError::Foreign(self.table.clone())),
-            Some(_) => {
-                let mut transaction = Transaction::new(&self.table);
-                transaction.delete_table();
-                let removed = self.nft.commit(transaction);
-                self.named(removed).map(|()| true)
+    /// Removes our tables; says of each whether there was one.
+    pub fn remove(&mut self) -> Result<Vec<(TableId, bool)>, InstallError> {
+        let mut transaction = Transaction::new(self.table());
+        let mut removed = Vec::new();
+        for table in &self.in_force {
+            let id = &table.id;
+            let found = self.nft.table(id).map_err(named(id))?;
+            match &found {
+                Some(found) if is_ours(found) => {
+                    transaction.go_to(id);
+                    transaction.delete_table();
+                }
+                // Only the first is always ours to have.
+                Some(_) if id == self.table() => return Err(InstallError::Foreign(id.clone())),
+                _ => {}
             }
+            removed.push((id.clone(), found.as_ref().is_some_and(is_ours)));
         }
+        self.commit(transaction, 0)?;
+        Ok(removed)
     }
 
     /// What is there, whoever made it.
-    pub fn look(&mut self) -> Result<Found, InstallError> {
-        let found = Found::read(&mut self.nft, &self.table);
-        self.named(found)
+    pub fn look(&mut self) -> Result<Vec<(TableId, Found)>, InstallError> {
+        let ids = self.in_force.iter().map(|table| &table.id);
+        ids.map(|id| {
+            let found = Found::read(&mut self.nft, id).map_err(named(id))?;
+            Ok((id.clone(), found))
+        })
+        .collect()
     }
 
     /// The elements of a map by slot.
-    pub fn elements(&mut self, map: &MapInfo) -> Result<Vec<u32>, InstallError> {
+    pub fn elements(&mut self, id: &TableId, map: &MapInfo) -> Result<Vec<u32>, InstallError> {
         let size = map.size.unwrap_or(0);
-        let elements = self.nft.elements(&self.table, &map.name, 0, size);
-        self.named(elements).map(|elements| in_order(&elements, 0, size))
+        let elements = self.nft.elements(id, &map.name, 0, size).map_err(named(id))?;
+        Ok(in_order(&elements, 0, size))
+    }
+
+    /// What the kernel has counted for each mark.
+    pub fn counters_by_mark(&mut self, id: &TableId) -> Result<Vec<MarkCount>, InstallError> {
+        self.nft.counters_by_mark(id, TARGETS).map_err(named(id))
+    }
+
+    /// All that a map of next hops has.
+    pub fn values(
+        &mut self,
+        id: &TableId,
+        map: &MapInfo,
+    ) -> Result<Vec<(u32, Vec<u8>)>, InstallError> {
+        self.nft.values(id, &map.name).map_err(named(id))
     }
 
     /// After this the generation is one higher, if nobody else changed anything since `generation`.
-    fn commit(&mut self, transaction: Transaction, generation: u32) -> Result<(), NftError> {
+    fn commit(&mut self, transaction: Transaction, generation: u32) -> Result<(), InstallError> {
         let changes = !transaction.is_empty();
-        self.nft.commit(transaction)?;
+        self.nft.commit(transaction).map_err(|cause| {
+            let is_about = |table: &&InForce| cause.is_about(table.id.family);
+            let table = self.in_force.iter().find(is_about).unwrap_or(&self.in_force[0]);
+            InstallError::Nft { table: table.id.clone(), cause }
+        })?;
         // The kernel leaves the zero out.
         self.generation = if changes { generation.wrapping_add(1).max(1) } else { generation };
         Ok(())
     }
+}
 
-    fn named<T>(&self, result: Result<T, NftError>) -> Result<T, InstallError> {
-        result.map_err(|cause| InstallError::Nft { table: self.table.clone(), cause })
+impl InForce {
+    fn map(&self) -> Option<&Map> {
+        self.rules.as_ref().and_then(|rules| rules.map.as_ref())
     }
 }
 
-/// The name of an instance's table.
+impl Content {
+    fn hops_of(&self, map: &Map) -> &BTreeMap<u32, Vec<u8>> {
+        static NONE: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+        self.hops.get(map.name.as_str()).unwrap_or(&NONE)
+    }
+}
+
+/// The name of an instance's tables.
 pub fn table_name(instance: &Name) -> String {
     format!("markway-{instance}")
 }
 
+fn wanted_of<'a>(tables: &'a [Table], table: &InForce) -> Option<&'a Table> {
+    tables.iter().find(|wanted| wanted.family == table.id.family)
+}
+
+fn named(table: &TableId) -> impl Fn(NftError) -> InstallError + use<> {
+    let table = table.clone();
+    move |cause| InstallError::Nft { table: table.clone(), cause }
+}
+
 fn is_ours(table: &TableInfo) -> bool {
     table.comment.as_deref() == Some(TABLE_COMMENT)
-}
-
-#[derive(Debug)]
-enum PutError {
-    Foreign,
-    Nft(NftError),
-}
-
-impl From<NftError> for PutError {
-    fn from(cause: NftError) -> Self {
-        PutError::Nft(cause)
-    }
 }
 
 /// A table of nftables as it was found.
@@ -319,35 +417,35 @@ pub struct Found {
 }
 
 impl Found {
-    fn read(nft: &mut Nft, name: &str) -> Result<Self, NftError> {
-        let Some(table) = nft.table(name)? else { return Ok(Found::default()) };
+    fn read(nft: &mut Nft, id: &TableId) -> Result<Self, NftError> {
+        let Some(table) = nft.table(id)? else { return Ok(Found::default()) };
         let mut rules: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for rule in nft.rules(name)? {
+        for rule in nft.rules(id)? {
             rules.entry(rule.chain).or_default().push(rule.comment.unwrap_or_default());
         }
         Ok(Found {
             table: Some(table),
-            chains: nft.chains(name)?,
+            chains: nft.chains(id)?,
             rules,
-            maps: nft.maps(name)?,
-            counters: nft.counters(name)?,
+            maps: nft.maps(id)?,
+            counters: nft.counters(id)?,
         })
     }
 
     /// Whether our table is ours and can be changed into what is wanted without a gap.
-    fn is_usable(&self, ruleset: &Ruleset) -> bool {
+    fn is_usable(&self, wanted: &Table) -> bool {
         let fits = |chain: &ChainInfo| {
-            let mut wanted = ruleset.chains.iter();
-            let entry = match wanted.find(|wanted| wanted.name == chain.name) {
-                Some(wanted) => wanted.hook.map_or(Entry::None, Entry::Hook),
+            let mut chains = wanted.chains.iter();
+            let entry = match chains.find(|wanted| wanted.name == chain.name) {
+                Some(wanted) => wanted.hook.clone().map_or(Entry::None, Entry::Hook),
                 None => return true,
             };
             entry == chain.entry
         };
         // One of our names with another size is not of our making.
         let has_size = |found: &MapInfo| {
-            let mut wanted = ruleset.sets();
-            wanted.all(|wanted| wanted.name != found.name || found.size == Some(wanted.size))
+            let mut sets = wanted.sets();
+            sets.all(|wanted| wanted.name != found.name || found.size == Some(wanted.size))
         };
         self.table.as_ref().is_some_and(|table| !table.dormant)
             && self.chains.iter().all(fits)
@@ -364,26 +462,26 @@ impl Found {
     }
 }
 
-fn rules_of(ruleset: &Ruleset) -> BTreeMap<String, Vec<String>> {
+fn rules_of(table: &Table) -> BTreeMap<String, Vec<String>> {
     let comments = |rules: &[Rule]| rules.iter().map(|rule| rule.comment.clone()).collect();
-    let chains = ruleset.chains.iter().filter(|chain| !chain.rules.is_empty());
-    chains.map(|chain| (chain.name.to_string(), comments(&chain.rules))).collect()
+    let chains = table.chains.iter().filter(|chain| !chain.rules.is_empty());
+    chains.map(|chain| (chain.name.clone(), comments(&chain.rules))).collect()
 }
 
-fn put_rules(transaction: &mut Transaction, ruleset: &Ruleset, found: &[ChainInfo]) {
+fn put_rules(transaction: &mut Transaction, table: &Table, found: &[ChainInfo]) {
     for chain in found {
         transaction.clear_chain(&chain.name);
     }
-    for chain in &ruleset.chains {
+    for chain in &table.chains {
         if !found.iter().any(|found| found.name == chain.name) {
-            transaction.add_chain(chain.name, chain.hook);
+            transaction.add_chain(&chain.name, chain.hook.as_ref());
         }
     }
-    for chain in &ruleset.chains {
-        chain.rules.iter().for_each(|rule| transaction.add_rule(chain.name, rule));
+    for chain in &table.chains {
+        chain.rules.iter().for_each(|rule| transaction.add_rule(&chain.name, rule));
     }
     for chain in found {
-        if !ruleset.chains.iter().any(|wanted| wanted.name == chain.name) {
+        if !table.chains.iter().any(|wanted| wanted.name == chain.name) {
             transaction.delete_chain(&chain.name);
         }
     }
@@ -439,18 +537,39 @@ fn replace(
             deleted.push(slot);
         }
         if after != NOTHING {
-            added.push((slot, after));
+            added.push((slot, after.to_ne_bytes()));
         }
     }
     transaction.delete_elements(&map.name, &deleted);
-    transaction.add_elements(&map.name, &added);
+    transaction.add_elements(&map.name, MapValue::Mark, &added);
     differ
+}
+
+/// Replaces next hops that differ; says how many.
+fn replace_hops(
+    transaction: &mut Transaction,
+    (map, value): (&Map, MapValue),
+    before: &BTreeMap<u32, Vec<u8>>,
+    after: &BTreeMap<u32, Vec<u8>>,
+) -> usize {
+    let differs = |other: &BTreeMap<u32, Vec<u8>>, mark, hop| other.get(mark) != Some(hop);
+    let old = before.iter().filter(|(mark, hop)| differs(after, mark, hop));
+    let deleted: Vec<u32> = old.map(|(mark, _)| *mark).collect();
+    let new = after.iter().filter(|(mark, hop)| differs(before, mark, hop));
+    let added: Vec<(u32, &[u8])> = new.map(|(mark, hop)| (*mark, hop.as_slice())).collect();
+    transaction.delete_elements(&map.name, &deleted);
+    transaction.add_elements(&map.name, value, &added);
+    deleted.len().max(added.len())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use lb_sys::nft::Hook;
+
+    fn transaction() -> Transaction {
+        Transaction::new(&TableId { family: TableFamily::Inet, name: "t".into() })
+    }
 
     #[test]
     fn elements_stand_at_their_slots_and_others_do_not_count() {
@@ -466,7 +585,7 @@ mod tests {
             (&[1, 2, 3], [1, 9, NOTHING], 2),
             (&[], [1, NOTHING, 3], 2),
         ] {
-            let mut transaction = Transaction::new("t");
+            let mut transaction = transaction();
             assert_eq!(replace(&mut transaction, &map, 0, before, &after), differ);
             assert_eq!(transaction.is_empty(), differ == 0);
         }
@@ -474,9 +593,16 @@ mod tests {
 
     #[test]
     fn a_table_is_usable_unless_somebody_bent_it() {
-        let wanted = |name, hook| crate::rules::Chain { name, hook, rules: Vec::new() };
+        let wanted = |name, hook| crate::rules::chain(name, hook, Vec::new());
         let chains = vec![wanted("queue", None), wanted("prerouting", Some(Hook::Prerouting))];
-        let ruleset = Ruleset { chains, ..Ruleset::default() };
+        let ruleset = Table {
+            family: TableFamily::Inet,
+            counters: &[],
+            chains,
+            map: None,
+            targets: None,
+            hops: Vec::new(),
+        };
         let found = |dormant, entry| Found {
             table: Some(TableInfo { comment: Some(TABLE_COMMENT.into()), dormant }),
             chains: vec![
@@ -489,10 +615,10 @@ mod tests {
         assert!(found(false, Entry::Hook(Hook::Prerouting)).is_ours());
         assert!(!found(true, Entry::Hook(Hook::Prerouting)).is_usable(&ruleset));
         for entry in [Entry::None, Entry::Other, Entry::Hook(Hook::Output)] {
-            assert!(!found(false, entry).is_usable(&ruleset), "{entry:?}");
+            assert!(!found(false, entry.clone()).is_usable(&ruleset), "{entry:?}");
         }
         assert!(!Found::default().is_ours());
-        let ruleset = Ruleset { map: Some(Map { name: "slots".into(), size: 997 }), ..ruleset };
+        let ruleset = Table { map: Some(Map { name: "slots".into(), size: 997 }), ..ruleset };
         for (name, size, usable) in
             [("slots", 997, true), ("slots", 9, false), ("left-over", 9, true)]
         {
@@ -512,7 +638,7 @@ mod tests {
             (&[1, 2], &[2, 3, 4], 2, &[1, 2, 3, 4]),
             (&[1, 2], &[2, 3, 4, 5], 3, &[2, 3, 4, 5]),
         ] {
-            let mut transaction = Transaction::new("t");
+            let mut transaction = transaction();
             let mut counted = of(before);
             assert_eq!(count_marks(&mut transaction, &set, &mut counted, &of(marks)), new);
             assert_eq!(counted, of(after));

@@ -1,17 +1,22 @@
 //! `lb`: takes packets from netfilter queues and sends them on with the fwmark of their target.
 
 mod args;
+mod check;
 mod cidr;
 mod current;
 mod daemon;
+mod express;
 mod fragments;
 mod gathering;
 mod installed;
 mod mirror;
 mod overload;
 mod rules;
+mod skew;
 mod status;
 mod summary;
+mod tier;
+mod watching;
 mod worker;
 
 use std::io::{self, IsTerminal};
@@ -43,6 +48,11 @@ fn main() -> ExitCode {
         Action::Run => daemon::run(&settings),
         Action::Down => status::down(&settings),
         Action::Status { json } => status::print(&settings, json),
+        Action::Check { json } => match check::run(&settings, json) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
     })
 }
 

@@ -1,5 +1,7 @@
 //! Keeps what is in nftables equal to what the settings and the table say, in a thread beside the workers.
 
+use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,12 +12,13 @@ use lb_core::counters::{Counter, Counts};
 use lb_core::fast;
 use lb_core::table::{Config, Generation, Snapshot, TableError};
 use lb_core::walk::Policy;
-use lb_sys::nft::NftError;
+use lb_sys::nft::{NftError, TableFamily};
 use tracing::{debug, info, warn};
 
 use crate::current::Current;
+use crate::express::{EXPRESS, Express};
 use crate::installed::{Changes, Content, InstallError, Installed, NOTHING};
-use crate::rules::{FAST, QUEUED, QueueBy, Ruleset, Wanted};
+use crate::rules::{FAST, QUEUED, QueueBy, Table, Wanted};
 
 /// How often it is looked whether somebody else changed nftables: one short request.
 const TICK: Duration = Duration::from_millis(100);
@@ -37,6 +40,8 @@ const MOST_SLOTS: u32 = 1 << 21;
 pub struct Mirrored {
     fast_packets: AtomicU64,
     fast_bytes: AtomicU64,
+    express_packets: AtomicU64,
+    express_bytes: AtomicU64,
     queued_packets: AtomicU64,
     queued_bytes: AtomicU64,
     map_changes: AtomicU64,
@@ -50,6 +55,8 @@ impl Mirrored {
     pub fn add_to(&self, counts: &mut Counts) {
         counts.set(Counter::FastPackets, self.fast_packets.load(Relaxed));
         counts.set(Counter::FastBytes, self.fast_bytes.load(Relaxed));
+        counts.set(Counter::ExpressPackets, self.express_packets.load(Relaxed));
+        counts.set(Counter::ExpressBytes, self.express_bytes.load(Relaxed));
         counts.set(Counter::QueuedPackets, self.queued_packets.load(Relaxed));
         counts.set(Counter::QueuedBytes, self.queued_bytes.load(Relaxed));
         counts.set(Counter::MapChanges, self.map_changes.load(Relaxed));
@@ -89,6 +96,8 @@ pub struct Mirror {
     by: QueueBy,
     /// Whether the fast plane was asked for and the kernel can.
     fast: bool,
+    /// The same of the express plane.
+    express: Option<Express>,
     /// Whether something is in force yet. Before, whatever goes wrong with the fast plane is taken for the
     /// kernel's lack; later it is tried again.
     is_started: bool,
@@ -111,8 +120,7 @@ impl Mirror {
     /// Installs the rules, or takes over those of the `lb` before.
     pub fn install(
         installed: Installed,
-        wanted: Wanted,
-        fast: bool,
+        (wanted, fast, express): (Wanted, bool, Option<Express>),
         policy: Policy,
         current: &Current,
     ) -> anyhow::Result<Self> {
@@ -123,6 +131,7 @@ impl Mirror {
             installed,
             by: QueueBy::Expression,
             fast,
+            express,
             is_started: false,
             mirrored: None,
             check_at: now + CHECK,
@@ -174,6 +183,10 @@ impl Mirror {
             self.in_doubt = false;
             // Whoever changed something may have changed the map, too.
             self.check_soon(now);
+        } else if self.has_new_ways(now)? {
+            // A device that was away for a moment has lost its chain.
+            self.put_all(current)?;
+            self.check_soon(now);
         } else if self.fast && self.is_behind(current)? {
             self.follow(current, mirrored)?;
             self.check_soon(now);
@@ -215,9 +228,7 @@ impl Mirror {
         if let Some(wrong @ 1..) = wrong {
             add(&mirrored.map_repairs, wrong);
             let table = self.installed.table();
-            warn!(
-                "{wrong} slots of the map in table inet {table} were not as they should be: mended"
-            );
+            warn!("{wrong} slots of the map in table {table} were not as they should be: mended");
         }
         self.checking = wrong.is_some().then(|| first.saturating_add(PART));
         if self.checking.is_none() {
@@ -231,6 +242,10 @@ impl Mirror {
         let (mapped, epoch) = current.get();
         let generation = mapped.table()?.generation();
         Ok(self.mirrored != Some((epoch, generation)))
+    }
+
+    fn has_new_ways(&mut self, now: Instant) -> io::Result<bool> {
+        self.express.as_mut().map_or(Ok(false), |express| express.is_behind(now))
     }
 
     /// Brings the map to the newest state of the table, whatever was in between.
@@ -252,7 +267,14 @@ impl Mirror {
             Err(TableError::Busy(_)) => return Ok(()), // There will be another chance, and newer.
             snapshot => snapshot?,
         };
-        let changed = self.installed.put_content(self.content(&snapshot))?;
+        let content = self.content(&snapshot)?;
+        let tables = self.tables(Some(&snapshot.config));
+        let changed = if self.installed.has_rules(&tables) {
+            self.installed.put_content(content)?
+        } else {
+            // A next hop with another limit, or a device that came or went.
+            self.installed.put(&tables, content)?.slots
+        };
         self.mirrored = Some((epoch, snapshot.generation));
         add(&mirrored.map_changes, usize::from(changed > 0));
         add(&mirrored.map_slots, changed);
@@ -269,9 +291,11 @@ impl Mirror {
             let snapshot = if takes { Some(mapped.snapshot()?) } else { None };
             let generation = snapshot.as_ref().map_or(table.generation(), |copy| copy.generation);
             let config = snapshot.as_ref().map(|snapshot| &snapshot.config);
-            let ruleset = Ruleset::new(&self.wanted, self.by, config);
-            let content = snapshot.as_ref().map(|snapshot| self.content(snapshot));
-            match self.installed.put(&ruleset, content.unwrap_or_default()) {
+            let content = match &snapshot {
+                Some(snapshot) => self.content(snapshot)?,
+                None => Content::default(),
+            };
+            match self.installed.put(&self.tables(config), content) {
                 Ok(changes) => {
                     self.mirrored = Some((epoch, generation));
                     return Ok(changes);
@@ -279,6 +303,15 @@ impl Mirror {
                 Err(error) => self.do_without(error)?,
             }
         }
+    }
+
+    /// The rules; with a table's configuration those of the planes in the kernel.
+    fn tables(&self, config: Option<&Config>) -> Vec<Table> {
+        let mut tables = vec![Table::new(&self.wanted, self.by, config)];
+        if let (Some(express), Some(config)) = (&self.express, config) {
+            tables.push(express.ways().table(&self.wanted, config));
+        }
+        tables
     }
 
     /// Gives up what the kernel does not have, if there is another way.
@@ -291,6 +324,21 @@ impl Mirror {
                 Ok(())
             }
             Some("queue" | "target") => Err(error.into()),
+            Some("limit") if !self.is_started => {
+                warn!("INITs of SCTP are not counted: this kernel refuses: {cause}");
+                self.wanted.show_inits = false;
+                Ok(())
+            }
+            _ if self.express.is_some()
+                && !self.is_started
+                && cause.is_about(TableFamily::Netdev) =>
+            {
+                warn!(
+                    "no express plane, the fast plane does its work: this kernel refuses: {cause}"
+                );
+                self.express = None;
+                Ok(())
+            }
             None | Some("lookup")
                 if self.counts()
                     && !self.is_started
@@ -326,13 +374,22 @@ impl Mirror {
         self.fast && self.wanted.count_targets
     }
 
-    fn content(&self, snapshot: &Snapshot) -> Content {
+    fn content(&mut self, snapshot: &Snapshot) -> anyhow::Result<Content> {
         let element = |word: u32| fast::element(word, &self.policy, self.wanted.mark_mask);
         let slots = snapshot.slots.iter().map(|word| element(*word).unwrap_or(NOTHING)).collect();
         // The mark of an empty table, too.
         let words = snapshot.targets.iter().map(|(_, target)| target.mark.get());
         let marks = words.chain([NOTHING]).filter_map(element).collect();
-        Content { slots, marks }
+        let hops = match &mut self.express {
+            Some(express) => {
+                if express.find(&marks, Instant::now())? {
+                    tell_of(express);
+                }
+                express.ways().elements()
+            }
+            None => BTreeMap::new(),
+        };
+        Ok(Content { slots, marks, hops })
     }
 
     /// Says and counts what was not as it should have been.
@@ -344,13 +401,11 @@ impl Mirror {
         let missing = (changes.rules && same_rules) || (changes.counters > 0 && same_table);
         if changes.made || missing {
             add(&mirrored.rules_mended, 1);
-            warn!("somebody else changed the rules of table inet {table}: mended");
+            warn!("somebody else changed the rules of table {table}: mended");
         } else if changes.slots > 0 && same_table {
             add(&mirrored.map_repairs, changes.slots);
             let slots = changes.slots;
-            warn!(
-                "{slots} slots of the map in table inet {table} were not as they should be: mended"
-            );
+            warn!("{slots} slots of the map in table {table} were not as they should be: mended");
         } else if changes.slots > 0 || changes.rules {
             add(&mirrored.map_changes, 1);
             add(&mirrored.map_slots, changes.slots);
@@ -360,6 +415,7 @@ impl Mirror {
     fn count(&mut self, mirrored: &Mirrored) -> Result<(), InstallError> {
         for counter in self.installed.counters()? {
             let (packets, bytes) = match counter.name.as_str() {
+                EXPRESS => (&mirrored.express_packets, &mirrored.express_bytes),
                 FAST => (&mirrored.fast_packets, &mirrored.fast_bytes),
                 QUEUED => (&mirrored.queued_packets, &mirrored.queued_bytes),
                 _ => continue,
@@ -377,12 +433,28 @@ impl Mirror {
             Changes { slots: 0, .. } => "taken over",
             _ => "taken over, the map brought up to date",
         };
-        let plane = if self.installed.has_map() { "fast plane" } else { "slow plane" };
+        let plane = match (self.installed.has_map(), &self.express) {
+            (true, Some(_)) => "express plane",
+            (true, None) => "fast plane",
+            (false, _) => "slow plane",
+        };
         let by = match self.by {
             QueueBy::Expression => "queue",
             QueueBy::Target => "target NFQUEUE",
         };
-        format!("rules: table inet {} {what}, {plane}, {by}", self.installed.table())
+        format!("rules: table {} {what}, {plane}, {by}", self.installed.table())
+    }
+}
+
+fn tell_of(express: &Express) {
+    debug!("next hops: {:?}", express.ways());
+    if express.ways().devices.is_empty() {
+        warn!("no express plane for the moment: none of the devices is there");
+    } else if let Some((many, mark)) = express.without() {
+        warn!(
+            "{many} targets have no single next hop, one of them has the mark {mark}: the fast plane \
+             takes their packets"
+        );
     }
 }
 

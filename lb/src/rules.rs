@@ -5,13 +5,17 @@
 //! output ──────────────────────┴─(VIP)─▶ ip4/ip6┤
 //!                                               └─▶ queue (all that is left)
 //! ```
+//!
+//! What is forwarded before all that is in [`crate::express`].
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use lb_core::fast::{Family, Lane, Shape, lanes};
+use lb_core::fast::{Content, Family, Lane, Shape, lanes};
 use lb_core::table::{Config, MAX_TARGETS};
-use lb_core::wire::protocol;
-use lb_sys::nft::{Base, Comparison, Expression, Hook, Meta, Queues, Register, Rule};
+use lb_core::wire::{protocol, sctp};
+use lb_sys::nft::{
+    Base, Comparison, Expression, Hook, MapValue, Meta, Queues, Register, Rule, TableFamily,
+};
 
 use crate::cidr::Cidr;
 
@@ -32,6 +36,8 @@ pub struct Wanted {
     pub mark_mask: u32,
     /// Whether the fast plane counts by mark.
     pub count_targets: bool,
+    /// Whether the fast plane shows INITs of SCTP to the queue.
+    pub show_inits: bool,
 }
 
 /// By which means the kernel hands packets over.
@@ -43,21 +49,27 @@ pub enum QueueBy {
     Target,
 }
 
-/// All of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ruleset {
+/// All of it, a table of a family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Which packets it is for.
+    pub family: TableFamily,
+    /// Counters with names.
+    pub counters: &'static [&'static str],
     /// In an order in which no chain refers to a later one.
     pub chains: Vec<Chain>,
     /// The map that the rules look marks up in, with its size.
     pub map: Option<Map>,
     /// The set of marks in which packets are counted.
     pub targets: Option<Map>,
+    /// Maps from marks to next hops.
+    pub hops: Vec<(Map, MapValue)>,
 }
 
 /// A chain with its rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
-    pub name: &'static str,
+    pub name: String,
     pub hook: Option<Hook>,
     pub rules: Vec<Rule>,
 }
@@ -78,17 +90,22 @@ pub const TARGETS: &str = "targets";
 /// Its room: as many targets as a table can have, and those that went a moment ago.
 pub const MOST_COUNTED: u32 = 2 * MAX_TARGETS;
 
+/// INITs in a second that the fast plane shows to the queue, of each version of IP: enough to know them by, and
+/// a flood of them leaves the queue to others.
+const INITS_SHOWN: u32 = 1000;
+
 const QUEUE: &str = "queue";
 const VIPS: &str = "vips";
 
-impl Ruleset {
-    /// The rules; with a table's configuration those of the fast plane.
+impl Table {
+    /// The rules that mark and queue; with a table's configuration those of the fast plane.
     pub fn new(wanted: &Wanted, by: QueueBy, fast: Option<&Config>) -> Self {
         let map = fast.map(|config| Map::of(config, wanted.mark_mask));
         let mut chains = vec![chain(QUEUE, None, vec![queue_rule(wanted, by)])];
         for family in [Family::V4, Family::V6] {
             if let (Some(config), Some(map)) = (fast, &map) {
-                chains.push(chain(name_of(family), None, fast_rules(wanted, family, config, map)));
+                let rules = fast_rules(wanted, family, by, config, map);
+                chains.push(chain(name_of(family), None, rules));
             }
         }
         let entry = |family| if fast.is_some() { name_of(family) } else { QUEUE };
@@ -103,43 +120,46 @@ impl Ruleset {
         if wanted.local {
             chains.push(chain("output", Some(Hook::Output), vips(fast.is_some()).collect()));
         }
-        let targets = (fast.is_some() && wanted.count_targets)
-            .then(|| Map { name: TARGETS.into(), size: MOST_COUNTED });
-        Ruleset { chains, map, targets }
+        let targets = (fast.is_some() && wanted.count_targets).then(Map::counters_of_targets);
+        let counters = &[FAST, QUEUED];
+        Table { family: TableFamily::Inet, counters, chains, map, targets, hops: Vec::new() }
     }
-}
 
-impl Ruleset {
     /// Everything with elements.
     pub fn sets(&self) -> impl Iterator<Item = &Map> {
-        self.map.iter().chain(&self.targets)
+        self.map.iter().chain(&self.targets).chain(self.hops.iter().map(|(map, _)| map))
     }
 }
 
 impl Map {
     /// Maps of different tables have different names, so that one can be filled while rules look the
     /// other up.
-    fn of(config: &Config, mark_mask: u32) -> Self {
+    pub fn of(config: &Config, mark_mask: u32) -> Self {
         let Config { slots, targets: _, own_mark: _, seed, modes } = config;
         let mut hasher = DefaultHasher::new();
         (slots, seed.0, mark_mask, modes.sctp_encap.0).hash(&mut hasher);
-        lanes(Family::V4, modes).map(|lane| lane.shape as u8).hash(&mut hasher);
+        lanes(Family::V4, modes).hash(&mut hasher);
         Map { name: format!("slots-{:016x}", hasher.finish()), size: *slots }
+    }
+
+    /// The set with a counter for each mark.
+    pub fn counters_of_targets() -> Self {
+        Map { name: TARGETS.into(), size: MOST_COUNTED }
     }
 }
 
-fn chain(name: &'static str, hook: Option<Hook>, rules: Vec<Rule>) -> Chain {
-    Chain { name, hook, rules }
+pub fn chain(name: impl Into<String>, hook: Option<Hook>, rules: Vec<Rule>) -> Chain {
+    Chain { name: name.into(), hook, rules }
 }
 
 /// A rule that is known again by its comment: it ends with a digest of what the rule does.
-fn rule(text: String, expressions: Vec<Expression>) -> Rule {
+pub fn rule(text: String, expressions: Vec<Expression>) -> Rule {
     let mut hasher = DefaultHasher::new();
     expressions.hash(&mut hasher);
     Rule { comment: format!("{text} [{:016x}]", hasher.finish()), expressions }
 }
 
-fn name_of(family: Family) -> &'static str {
+pub fn name_of(family: Family) -> &'static str {
     match family {
         Family::V4 => "ip4",
         Family::V6 => "ip6",
@@ -147,16 +167,20 @@ fn name_of(family: Family) -> &'static str {
 }
 
 /// Where the rules work. Packets of both versions of IP use the same registers, as far as they go.
-const FIRST: Register = Register(0);
+pub const FIRST: Register = Register(0);
 
 fn queue_rule(wanted: &Wanted, by: QueueBy) -> Rule {
+    rule("to the queue".into(), to_queue(wanted, by, wanted.queues))
+}
+
+fn to_queue(wanted: &Wanted, by: QueueBy, queues: Queues) -> Vec<Expression> {
     let mut expressions = vec![Expression::Count { counter: QUEUED.into() }];
     expressions.extend(wanted.notrack.then_some(Expression::NoTrack));
     expressions.push(match by {
-        QueueBy::Expression => Expression::Queue(wanted.queues),
-        QueueBy::Target => Expression::QueueTarget(wanted.queues),
+        QueueBy::Expression => Expression::Queue(queues),
+        QueueBy::Target => Expression::QueueTarget(queues),
     });
-    rule("to the queue".into(), expressions)
+    expressions
 }
 
 fn device_rule(device: &str) -> Rule {
@@ -180,34 +204,45 @@ fn vip_rules(
 ) -> impl Iterator<Item = Rule> {
     let family = if vip.is_v6() { Family::V6 } else { Family::V4 };
     let to_short = (unchecked && vip.is_v6()).then(|| {
-        const PORTS_LEN: u16 = 4;
+        // As long as what a lane looks at, at most.
+        const HEADER_LEN: u16 = 8;
         let mut expressions = to_vip(vip, family);
         expressions.push(network(4, 2, FIRST));
         expressions.push(Expression::Compare {
             register: FIRST,
             comparison: Comparison::Less,
-            value: PORTS_LEN.to_be_bytes().to_vec(),
+            value: HEADER_LEN.to_be_bytes().to_vec(),
         });
         expressions.push(Expression::Goto(QUEUE.into()));
-        rule(format!("to {vip}, too short for ports"), expressions)
+        rule(format!("to {vip}, too short for a header"), expressions)
     });
     let mut expressions = to_vip(vip, family);
     expressions.push(Expression::Goto(entry(family).into()));
     to_short.into_iter().chain([rule(format!("to {vip}"), expressions)])
 }
 
+/// The numbers of IPv4 and IPv6 among protocol families.
+pub const NFPROTO_IPV4: u8 = 2;
+pub const NFPROTO_IPV6: u8 = 10;
+
 fn to_vip(vip: &Cidr, family: Family) -> Vec<Expression> {
-    const NFPROTO_IPV4: u8 = 2;
-    const NFPROTO_IPV6: u8 = 10;
-    let (nfproto, offset, len) = match family {
-        Family::V4 => (NFPROTO_IPV4, 16, 4),
-        Family::V6 => (NFPROTO_IPV6, 24, 16),
+    let nfproto = match family {
+        Family::V4 => NFPROTO_IPV4,
+        Family::V6 => NFPROTO_IPV6,
     };
-    let mut expressions = vec![
-        Expression::Meta { key: Meta::Family, to: FIRST },
-        equal(FIRST, &[nfproto]),
-        network(offset, len, FIRST),
-    ];
+    let mut expressions =
+        vec![Expression::Meta { key: Meta::Family, to: FIRST }, equal(FIRST, &[nfproto])];
+    expressions.extend(is_vip(vip, family));
+    expressions
+}
+
+/// Whether the destination has this prefix.
+pub fn is_vip(vip: &Cidr, family: Family) -> Vec<Expression> {
+    let (offset, len) = match family {
+        Family::V4 => (16, 4),
+        Family::V6 => (24, 16),
+    };
+    let mut expressions = vec![network(offset, len, FIRST)];
     if let Some(bytes) = vip.whole_bytes() {
         // A mask would be another step.
         expressions.push(equal(FIRST, &bytes));
@@ -219,7 +254,13 @@ fn to_vip(vip: &Cidr, family: Family) -> Vec<Expression> {
 }
 
 /// What is not for the kernel goes to the queue, then the lanes, then the queue for what is left.
-fn fast_rules(wanted: &Wanted, family: Family, config: &Config, map: &Map) -> Vec<Rule> {
+fn fast_rules(
+    wanted: &Wanted,
+    family: Family,
+    by: QueueBy,
+    config: &Config,
+    map: &Map,
+) -> Vec<Rule> {
     let version = match family {
         Family::V4 => "IPv4",
         Family::V6 => "IPv6",
@@ -252,13 +293,16 @@ fn fast_rules(wanted: &Wanted, family: Family, config: &Config, map: &Map) -> Ve
         let expressions = vec![
             network(protocol_offset(family), 1, FIRST),
             equal(FIRST, &[protocol::UDP]),
-            Expression::Payload { base: Base::Transport, offset: 2, len: 2, to: FIRST },
+            transport(2, 2, FIRST),
             equal(FIRST, &port.to_be_bytes()),
             Expression::Goto(QUEUE.into()),
         ];
         rules.push(rule(format!("{version} SCTP in UDP to port {port}"), expressions));
     }
     for lane in lanes(family, &config.modes) {
+        if lane.protocol == protocol::SCTP && wanted.show_inits {
+            rules.push(init_rule(wanted, version, &lane, by, config, map));
+        }
         rules.push(lane_rule(wanted, version, &lane, config, map));
     }
     let rest = vec![Expression::Goto(QUEUE.into())];
@@ -273,29 +317,53 @@ fn protocol_offset(family: Family) -> u32 {
     }
 }
 
-/// Addresses, protocol and ports go into registers side by side, as they stand in a key.
-fn lane_rule(wanted: &Wanted, version: &str, lane: &Lane, config: &Config, map: &Map) -> Rule {
+/// Whether it is of the lane's protocol. The number stays where the key has it.
+pub fn is_protocol(lane: &Lane) -> [Expression; 2] {
+    let [protocol, ..] = behind_addresses(lane.family);
+    [network(protocol_offset(lane.family), 1, protocol), equal(protocol, &[lane.protocol])]
+}
+
+/// Registers behind two addresses: for the protocol, the ports, the slot and the mark.
+fn behind_addresses(family: Family) -> [Register; 4] {
+    let place = match family {
+        Family::V4 => 2,
+        Family::V6 => 8,
+    };
+    [0, 1, 2, 3].map(|after| Register(place + after))
+}
+
+/// From the ports or the identifier to the mark, and the register that has it. Addresses, protocol and these go
+/// into registers side by side, as they stand in a key.
+pub fn find_mark(lane: &Lane, config: &Config, map: &Map) -> (Vec<Expression>, Register) {
     let (address_at, address_len) = match lane.family {
         Family::V4 => (12, 4),
         Family::V6 => (8, 16),
     };
-    let protocol_place = match lane.family {
-        Family::V4 => 2,
-        Family::V6 => 8,
-    };
-    let [protocol, ports, slot, mark] = [0, 1, 2, 3].map(|after| Register(protocol_place + after));
-    let mut expressions = vec![
-        network(protocol_offset(lane.family), 1, protocol),
-        equal(protocol, &[lane.protocol]),
+    let [_, last, slot, mark] = behind_addresses(lane.family);
+    let mut expressions = Vec::new();
+    let shape = match lane.content {
         // Where they are missing the walk has to say so, whatever the key is.
-        Expression::Payload { base: Base::Transport, offset: 0, len: 4, to: ports },
-    ];
-    let (from, len) = match lane.shape {
-        Shape::Ports => (ports, 4),
+        Content::Ports(shape) => {
+            expressions.push(transport(0, 4, last));
+            shape
+        }
+        // With the sequence number, because the walk wants the header to its end.
+        Content::Echo(request) => {
+            expressions.extend([
+                transport(0, 1, last),
+                equal(last, &[request]),
+                transport(4, 4, last),
+                Expression::And { register: last, mask: vec![0xff, 0xff, 0, 0] },
+            ]);
+            Shape::Tuple
+        }
+    };
+    let (from, len) = match shape {
+        Shape::Ports => (last, 4),
         Shape::Client => (FIRST, address_len),
         Shape::Tuple => (FIRST, 2 * address_len + 8),
     };
-    match (lane.shape, lane.family) {
+    match (shape, lane.family) {
         (Shape::Ports, _) => {}
         (Shape::Client, _) => expressions.push(network(address_at, address_len, FIRST)),
         // Words are loaded faster than anything else.
@@ -307,8 +375,15 @@ fn lane_rule(wanted: &Wanted, version: &str, lane: &Lane, config: &Config, map: 
     expressions.extend([
         Expression::Hash { from, len, seed: config.seed.0, modulus: config.slots, to: slot },
         Expression::Lookup { map: map.name.clone(), key: slot, to: mark },
-        Expression::SetMark { from: mark },
     ]);
+    (expressions, mark)
+}
+
+fn lane_rule(wanted: &Wanted, version: &str, lane: &Lane, config: &Config, map: &Map) -> Rule {
+    let mut expressions = is_protocol(lane).to_vec();
+    let (find, mark) = find_mark(lane, config, map);
+    expressions.extend(find);
+    expressions.push(Expression::SetMark { from: mark });
     if wanted.count_targets {
         // The register has the mark already, but nft 1.0.6 dies of a rule that looks up what it looked up.
         // A mark without a counter is a miss like any other: the queue gives the same mark.
@@ -319,23 +394,61 @@ fn lane_rule(wanted: &Wanted, version: &str, lane: &Lane, config: &Config, map: 
     }
     expressions.extend(wanted.notrack.then_some(Expression::NoTrack));
     expressions.extend([Expression::Count { counter: FAST.into() }, Expression::Accept]);
-    let protocol = match lane.protocol {
-        protocol::TCP => "TCP",
-        protocol::UDP => "UDP",
-        _ => "SCTP",
-    };
-    rule(format!("{version} {protocol} by its slot"), expressions)
+    rule(format!("{version} {} by its slot", protocol_name(lane)), expressions)
 }
 
-fn network(offset: u32, len: u32, to: Register) -> Expression {
+/// The first packet of an association is shown to the queue with its mark: the worker gives the same one, and
+/// where there is none the packet goes on with this. What is beyond the limit stays in the lane.
+fn init_rule(
+    wanted: &Wanted,
+    version: &str,
+    lane: &Lane,
+    by: QueueBy,
+    config: &Config,
+    map: &Map,
+) -> Rule {
+    let [_, _, chunk, _] = behind_addresses(lane.family);
+    let mut expressions = is_protocol(lane).to_vec();
+    expressions.extend([
+        first_chunk(chunk),
+        equal(chunk, &[sctp::INIT]),
+        Expression::Limit { rate: INITS_SHOWN, burst: INITS_SHOWN },
+    ]);
+    let (find, mark) = find_mark(lane, config, map);
+    expressions.extend(find);
+    expressions.push(Expression::SetMark { from: mark });
+    let queues = Queues { bypass: true, ..wanted.queues };
+    expressions.extend(to_queue(wanted, by, queues));
+    rule(format!("{version} INITs of SCTP to the queue, marked"), expressions)
+}
+
+/// The type of the first chunk of SCTP.
+pub fn first_chunk(to: Register) -> Expression {
+    transport(u32::from(sctp::HEADER_LEN), 1, to)
+}
+
+pub fn protocol_name(lane: &Lane) -> &'static str {
+    match lane.protocol {
+        protocol::TCP => "TCP",
+        protocol::UDP => "UDP",
+        protocol::SCTP => "SCTP",
+        _ => "echo",
+    }
+}
+
+fn transport(offset: u32, len: u32, to: Register) -> Expression {
+    Expression::Payload { base: Base::Transport, offset, len, to }
+}
+
+pub fn network(offset: u32, len: u32, to: Register) -> Expression {
     Expression::Payload { base: Base::Network, offset, len, to }
 }
 
-fn equal(register: Register, value: &[u8]) -> Expression {
+pub fn equal(register: Register, value: &[u8]) -> Expression {
     Expression::Compare { register, comparison: Comparison::Equal, value: value.to_vec() }
 }
 
-fn not_equal(register: Register, value: &[u8]) -> Expression {
+pub fn not_equal(register: Register, value: &[u8]) -> Expression {
     Expression::Compare { register, comparison: Comparison::NotEqual, value: value.to_vec() }
 }
 
@@ -353,21 +466,22 @@ mod tests {
             queues: Queues { first: 2, count: 1, bypass: false },
             mark_mask: u32::MAX,
             count_targets: false,
+            show_inits: true,
         }
     }
 
-    fn names(ruleset: &Ruleset) -> Vec<&'static str> {
-        ruleset.chains.iter().map(|chain| chain.name).collect()
+    fn names(ruleset: &Table) -> Vec<&str> {
+        ruleset.chains.iter().map(|chain| chain.name.as_str()).collect()
     }
 
-    fn texts<'a>(ruleset: &'a Ruleset, chain: &str) -> Vec<&'a str> {
+    fn texts<'a>(ruleset: &'a Table, chain: &str) -> Vec<&'a str> {
         let chain = ruleset.chains.iter().find(|found| found.name == chain).unwrap();
         chain.rules.iter().map(|rule| rule.comment.split(" [").next().unwrap()).collect()
     }
 
     #[test]
     fn without_the_fast_plane_all_goes_to_the_queue() {
-        let ruleset = Ruleset::new(&wanted(), QueueBy::Target, None);
+        let ruleset = Table::new(&wanted(), QueueBy::Target, None);
         assert_eq!(names(&ruleset), ["queue", "prerouting"]);
         assert_eq!(ruleset.map, None);
         assert_eq!(texts(&ruleset, "prerouting"), ["to 10.0.0.0/24", "to 1000::/128"]);
@@ -380,10 +494,10 @@ mod tests {
     fn devices_and_packets_of_this_machine_have_chains_of_their_own() {
         let wanted = Wanted { devices: vec!["eth1".into()], local: true, ..wanted() };
         let config = Config::default();
-        let ruleset = Ruleset::new(&wanted, QueueBy::Expression, Some(&config));
+        let ruleset = Table::new(&wanted, QueueBy::Expression, Some(&config));
         assert_eq!(names(&ruleset), ["queue", "ip4", "ip6", "vips", "prerouting", "output"]);
         assert_eq!(texts(&ruleset, "prerouting"), ["from eth1"]);
-        let to_vips = ["to 10.0.0.0/24", "to 1000::/128, too short for ports", "to 1000::/128"];
+        let to_vips = ["to 10.0.0.0/24", "to 1000::/128, too short for a header", "to 1000::/128"];
         assert_eq!(texts(&ruleset, "output"), to_vips);
     }
 
@@ -392,14 +506,16 @@ mod tests {
         let modes = KeyModes { sctp_encap: EncapPorts([9899, 0]), ..KeyModes::default() };
         let config = Config { modes, ..Config::default() };
         let wanted = Wanted { mark_mask: 0xff, ..wanted() };
-        let ruleset = Ruleset::new(&wanted, QueueBy::Expression, Some(&config));
+        let ruleset = Table::new(&wanted, QueueBy::Expression, Some(&config));
         let expected = [
             "IPv4 fragments",
             "IPv4 with marks of others",
             "IPv4 SCTP in UDP to port 9899",
             "IPv4 TCP by its slot",
             "IPv4 UDP by its slot",
+            "IPv4 INITs of SCTP to the queue, marked",
             "IPv4 SCTP by its slot",
+            "IPv4 echo by its slot",
             "IPv4, what is left",
         ];
         assert_eq!(texts(&ruleset, "ip4"), expected);
@@ -407,9 +523,28 @@ mod tests {
     }
 
     #[test]
+    fn inits_meet_the_queue_with_their_mark_and_pass_it() {
+        let config = Config::default();
+        let wanted = Wanted { notrack: true, ..wanted() };
+        let ruleset = Table::new(&wanted, QueueBy::Target, Some(&config));
+        let init = &ruleset.chains[1].rules[3].expressions;
+        let names: Vec<_> = init.iter().map(Expression::name).collect();
+        let steps = "payload cmp payload cmp limit payload hash lookup meta objref notrack target";
+        assert_eq!(names.join(" "), steps);
+        let bypass = |queues: &Queues| queues.bypass;
+        assert!(matches!(init.last(), Some(Expression::QueueTarget(queues)) if bypass(queues)));
+        let queue = &ruleset.chains[0].rules[0].expressions;
+        assert!(matches!(queue.last(), Some(Expression::QueueTarget(queues)) if !bypass(queues)));
+
+        let without = Wanted { show_inits: false, ..wanted };
+        let without = Table::new(&without, QueueBy::Target, Some(&config));
+        assert_eq!(without.chains[1].rules.len() + 1, ruleset.chains[1].rules.len());
+    }
+
+    #[test]
     fn what_changes_marks_changes_comments_and_the_map() {
         let of = |config: &Config, mark_mask| {
-            Ruleset::new(&Wanted { mark_mask, ..wanted() }, QueueBy::Expression, Some(config))
+            Table::new(&Wanted { mark_mask, ..wanted() }, QueueBy::Expression, Some(config))
         };
         let config = Config::default();
         let other = |modes| Config { modes, ..config };
@@ -436,9 +571,9 @@ mod tests {
         let config = Config::default();
         let of = |count_targets, fast| {
             let wanted = Wanted { count_targets, ..wanted() };
-            Ruleset::new(&wanted, QueueBy::Expression, fast)
+            Table::new(&wanted, QueueBy::Expression, fast)
         };
-        let lane = |ruleset: &Ruleset| {
+        let lane = |ruleset: &Table| {
             let names = ruleset.chains[1].rules[1].expressions.iter().map(Expression::name);
             names.collect::<Vec<_>>().join(" ")
         };
@@ -472,7 +607,7 @@ mod tests {
         let longest = "fd00:1111:2222:3333:4444:5555:6666:0/112".parse().unwrap();
         let wanted =
             Wanted { vips: vec![longest], devices: vec!["x".repeat(15)], local: true, ..wanted() };
-        let ruleset = Ruleset::new(&wanted, QueueBy::Target, Some(&Config::default()));
+        let ruleset = Table::new(&wanted, QueueBy::Target, Some(&Config::default()));
         let mut rules = ruleset.chains.iter().flat_map(|chain| &chain.rules);
         assert!(rules.all(|rule| rule.comment.len() <= 120));
     }

@@ -69,6 +69,8 @@ impl NodeId {
     /// The server that scenarios pick when they need one.
     pub const VM_003: Self = Self(3);
     pub const ROUTER: Self = Self(201);
+    /// The second one, where there is one.
+    pub const ROUTER_2: Self = Self(202);
     pub const TESTER: Self = Self(221);
     /// The tester that stands between routers and tester, where there is one.
     pub const BETWEEN: Self = Self(222);

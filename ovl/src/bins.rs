@@ -9,11 +9,34 @@ use anyhow::{Context, Result, bail};
 use crate::rootfs::BIN_DIR;
 
 /// Programs of the system that clusters and cases need.
-const SYSTEM: [&str; 10] =
-    ["bash", "busybox", "curl", "ethtool", "ip", "ip6tables", "iptables", "nft", "ping", "timeout"];
+const SYSTEM: [&str; 12] = [
+    "bash",
+    "busybox",
+    "curl",
+    "ethtool",
+    "ip",
+    "ip6tables",
+    "iptables",
+    "nft",
+    "ping",
+    "tc",
+    "timeout",
+    "tracepath",
+];
 
 /// Programs under test.
-const NAMES: [&str; 3] = ["lb", "shm-tool", "mconnect"];
+const NAMES: [&str; 10] = [
+    "lb",
+    "shm-tool",
+    "mconnect",
+    "ctraffic",
+    "kahttp",
+    "break-test",
+    "hello-server",
+    "hello-client",
+    "evil",
+    "sctpt",
+];
 
 /// The folder of the built binaries; all of them were there when it was made.
 #[derive(Clone)]

@@ -12,6 +12,7 @@ use clap_complete::Shell;
 use crate::address::NodeId;
 use crate::flood::FloodArgs;
 use crate::harness::{RunCaseArgs, TestArgs};
+use crate::impair::Means;
 use crate::state::ClusterName;
 use crate::topology;
 
@@ -40,6 +41,8 @@ pub enum Verb {
     /// Add nodes to a running cluster, or take nodes out
     #[command(subcommand)]
     Scale(Scale),
+    /// Let a link lose, delay or corrupt packets, or show what it does to them
+    Impair(ImpairArgs),
     /// Watch the packets of a node's device
     Tcpdump(TcpdumpArgs),
     /// Look at overlays
@@ -204,6 +207,27 @@ pub struct ScaleArgs {
     /// The nodes: 5, vm-005…
     #[arg(value_name = "NODE", required = true, value_parser = parse_node)]
     pub nodes: Vec<NodeId>,
+}
+
+#[derive(clap::Args)]
+pub struct ImpairArgs {
+    #[command(flatten)]
+    pub cluster: ClusterArg,
+    /// The node: 1, 201, vm-001…
+    #[arg(value_parser = parse_node)]
+    pub node: NodeId,
+    /// Its device at the end of the link: eth1…
+    pub device: String,
+    /// What impairs the link [default: the kernel if it can, else a process]
+    #[arg(long, value_name = "MEANS")]
+    pub by: Option<Means>,
+    /// Makes what a process does repeatable
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u32>,
+    /// What happens to packets, as `evil -words` explains: loss 1% delay 10ms 2ms…; `there` is
+    /// from the node, `back` to it. Or `off`. Without a word the link is shown
+    #[arg(value_name = "WORD")]
+    pub words: Vec<String>,
 }
 
 #[derive(clap::Args)]

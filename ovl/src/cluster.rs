@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::address::{NetId, NodeId, Role};
+use crate::impair::Link;
 use crate::net::{Attachment, Switch};
 use crate::node::{Node, Site, Starting};
 use crate::order::Order;
@@ -171,6 +172,10 @@ impl Cluster {
     pub fn scale_in(&mut self, ids: &BTreeSet<NodeId>) -> Result<()> {
         for id in ids {
             self.node(*id)?;
+            // A process of a link would stay.
+            for device in &self.record.node(*id)?.devices {
+                self.link(*id, &device.name)?.mend()?;
+            }
         }
         for id in ids {
             drop(self.nodes.remove(id));
@@ -217,6 +222,25 @@ impl Cluster {
 
     pub fn node(&self, id: NodeId) -> Result<&Node> {
         self.nodes.get(&id).with_context(|| format!("find node {id}: not in this cluster"))
+    }
+
+    /// The link by which a device of a node is on its network.
+    pub fn link<'a>(&'a self, id: NodeId, device: &'a str) -> Result<Link<'a>> {
+        let devices = &self.record.node(id)?.devices;
+        let found = devices.iter().find(|one| one.name == device);
+        let found = found.with_context(|| {
+            let names: Vec<&str> = devices.iter().map(|one| one.name.as_str()).collect();
+            format!("find device {device} of {id}: it has {}", names.join(" "))
+        })?;
+        Ok(Link {
+            switch: &self.switch,
+            node: self.node(id)?,
+            id,
+            device,
+            net: NetId(found.net),
+            work: self.folder.work(),
+            bin_dir: &self.record.order.bin_dir,
+        })
     }
 
     pub fn router(&self) -> Result<&Node> {

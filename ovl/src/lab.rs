@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::address::{CLUSTER_NET, FAMILIES, Family, NodeId, Role};
 use crate::bins::Bins;
 use crate::cluster::Cluster;
 use crate::flood::Flood;
-use crate::flow::Flow;
+use crate::flow::{Flow, Transport};
 use crate::mconnect::{Answers, Connections, PORT};
 use crate::packet::{Extras, first_packet};
 use crate::process::Process;
@@ -45,11 +46,14 @@ pub struct Layout {
 #[derive(Clone, Copy)]
 pub struct Shape {
     pub servers: u8,
+    pub routers: u8,
     /// Whether devices may pass large segments and unfinished checksums on, as real ones do.
     pub offload: bool,
     /// Whether a link between router and tester takes less than the others: a node in front of it,
     /// beyond the router, tells senders so.
     pub squeezed: bool,
+    /// Whether a node before the routers spreads packets over them.
+    pub spread: bool,
 }
 
 /// The MTU of the narrow link; 1,280 is the least that IPv6 allows.
@@ -74,15 +78,21 @@ pub struct Lookup {
 }
 
 impl Shape {
-    pub const STANDARD: Self = Self { servers: 4, offload: true, squeezed: false };
+    pub const STANDARD: Self =
+        Self { servers: 4, offload: true, squeezed: false, routers: 1, spread: false };
 
     /// The cluster that it wants.
     pub fn layout(self) -> Layout {
         // In evil-tester another tester stands between the router and the first one.
-        let (topology, testers) = if self.squeezed { ("evil-tester", 2) } else { ("xnet", 1) };
+        let has_between = self.squeezed || self.spread;
+        let (topology, testers) = if has_between { ("evil-tester", 2) } else { ("xnet", 1) };
         Layout {
             topology: topology.to_owned(),
-            size: Size { nodes: Some(self.servers), routers: Some(1), testers: Some(testers) },
+            size: Size {
+                nodes: Some(self.servers),
+                routers: Some(self.routers),
+                testers: Some(testers),
+            },
             ..Layout::default()
         }
     }
@@ -114,16 +124,21 @@ impl Lab {
 
     /// Starts `mconnect` on every server and waits until all listen.
     pub fn start_servers(&mut self) -> Result<()> {
-        let address = format!("[::]:{PORT}");
+        self.serve("mconnect", PORT)
+    }
+
+    /// Starts one of the traffic tools on every server, for TCP and UDP, and waits until all listen.
+    pub fn serve(&mut self, tool: &str, port: u16) -> Result<()> {
+        let address = format!("[::]:{port}");
         for id in self.cluster.servers() {
-            let words = ["mconnect", "-server", "-udp", "-address", &address];
-            self.servers.push(self.cluster.node(id)?.spawn("mconnect", &words)?);
+            let words = [tool, "-server", "-udp", "-address", &address];
+            self.servers.push(self.cluster.node(id)?.spawn(tool, &words)?);
         }
         for id in self.cluster.servers() {
             let node = self.cluster.node(id)?;
-            wait::until(&format!("mconnect to listen on {id}"), PATIENCE, || {
-                let listens = listens(&node.proc_net("tcp6")?) && listens(&node.proc_net("udp6")?);
-                Ok(listens.then_some(()))
+            wait::until(&format!("{tool} to listen on {id}"), PATIENCE, || {
+                let serves = |table| Ok::<_, anyhow::Error>(listens(&node.proc_net(table)?, port));
+                Ok((serves("tcp6")? && serves("udp6")?).then_some(()))
             })?;
         }
         Ok(())
@@ -215,26 +230,32 @@ impl Lab {
 
     /// What `shm-tool` says about each flow.
     pub fn lookup(&self, flows: &[Flow]) -> Result<BTreeMap<Flow, Lookup>> {
-        let script = flows.iter().fold(String::new(), |mut script, flow| {
-            let (source, destination) = (flow.source, flow.destination());
-            let _ = writeln!(
-                script,
-                "shm-tool lookup --json --src '{source}' --dst '{destination}' --proto {}",
-                flow.transport
-            );
+        let ends = flows.iter().map(|flow| (flow.transport, flow.source, flow.destination()));
+        Ok(flows.iter().copied().zip(self.lookup_each(ends)?).collect())
+    }
+
+    /// What `shm-tool` says about packets of a transport, from a source to a destination.
+    pub fn lookup_each(
+        &self,
+        packets: impl Iterator<Item = (Transport, SocketAddr, SocketAddr)>,
+    ) -> Result<Vec<Lookup>> {
+        let mut count = 0;
+        let script = packets.fold(String::new(), |mut script, (transport, from, to)| {
+            let options = format!("--src '{from}' --dst '{to}' --proto {transport}");
+            let _ = writeln!(script, "shm-tool lookup --json {options}");
+            count += 1;
             script
         });
         let reports = self.cluster.router()?.script(&script)?;
         let reports = serde_json::Deserializer::from_str(&reports).into_iter::<Value>();
-        let lookups = flows.iter().zip(reports).map(|(flow, report)| {
+        let lookups = reports.map(|report| {
             let report = report.context("read shm-tool lookup")?;
-            let lookup = parse_lookup(&report)
-                .with_context(|| format!("read shm-tool lookup: odd report {report}"))?;
-            Ok((*flow, lookup))
+            parse_lookup(&report)
+                .with_context(|| format!("read shm-tool lookup: odd report {report}"))
         });
-        let lookups: BTreeMap<_, _> = lookups.collect::<Result<_>>()?;
-        if lookups.len() != flows.len() {
-            bail!("read shm-tool lookup: {} reports for {} flows", lookups.len(), flows.len());
+        let lookups: Vec<_> = lookups.collect::<Result<_>>()?;
+        if lookups.len() != count {
+            bail!("read shm-tool lookup: {} reports for {count} packets", lookups.len());
         }
         Ok(lookups)
     }
@@ -327,9 +348,9 @@ fn parse_lookup(report: &Value) -> Option<Lookup> {
     Some(Lookup { slot: number(&report["slot"])?, mark })
 }
 
-/// Whether a table of /proc/net holds a socket without a peer on the port of `mconnect`.
-fn listens(table: &str) -> bool {
-    let port = format!(":{PORT:04X}");
+/// Whether a table of /proc/net holds a socket without a peer on a port.
+fn listens(table: &str, port: u16) -> bool {
+    let port = format!(":{port:04X}");
     table.lines().any(|line| {
         let mut fields = line.split_whitespace().skip(1);
         let (local, remote) = (fields.next(), fields.next());
@@ -376,10 +397,10 @@ mod tests {
         let line = |local: &str, remote: &str| {
             format!("   0: {}:{local} {}:{remote} 0A 0 0", "0".repeat(32), "0".repeat(32))
         };
-        assert!(listens(&format!("  sl  local_address\n{}", line("1389", "0000"))));
-        assert!(!listens(&line("1389", "C001")));
-        assert!(!listens(&line("138A", "0000")));
-        assert!(!listens(""));
+        assert!(listens(&format!("  sl  local_address\n{}", line("1389", "0000")), 5001));
+        assert!(!listens(&line("1389", "C001"), 5001));
+        assert!(!listens(&line("138A", "0000"), 5001));
+        assert!(!listens("", 5001));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod flood;
 mod flow;
 mod harness;
 mod holder;
+mod impair;
 mod init;
 mod lab;
 mod mconnect;
@@ -82,6 +83,8 @@ fn run(args: &Args, place: Place) -> Result<ExitCode> {
         (Verb::Cp(args), _) => verb::cp::run(args),
         (Verb::Scale(args), Place::Below) => verb::scale::below(args),
         (Verb::Scale(args), _) => verb::scale::run(args),
+        (Verb::Impair(args), Place::Below) => verb::impair::below(args),
+        (Verb::Impair(args), _) => verb::impair::run(args),
         (Verb::Demo(args), Place::Holder(holder)) => demo::run(holder, args),
         (Verb::Test(args), _) => harness::run(args),
         (Verb::RunCase(args), Place::Holder(holder)) => harness::hold_case(holder, args),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 
 use anyhow::{Context, Result};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -11,7 +11,7 @@ use nix::sched::CloneFlags;
 
 use crate::address::{NetId, NodeId};
 use crate::namespace::{in_a_thread, in_network, make};
-use crate::node::feed;
+use crate::node::{Ran, feed};
 
 /// Holds the bridges of a cluster, so that the machine itself gets none. No process is in it: it
 /// is a file in the cluster's work folder.
@@ -75,19 +75,29 @@ impl Switch {
         let batch: String =
             ports.into_iter().map(|(id, net)| format!("link del {}\n", port(id, net))).collect();
         // They vanish by themselves some time after the node has ended.
-        self.run(&["-force"], &batch).map(drop)
+        self.ip(&["-force"], &batch).map(drop)
     }
 
-    fn ip_batch(&self, batch: &str) -> Result<()> {
-        self.run(&[], batch)?.success().map(drop)
+    pub fn ip_batch(&self, batch: &str) -> Result<()> {
+        self.ip(&[], batch)?.success().map(drop)
     }
 
-    fn run(&self, options: &[&str], batch: &str) -> Result<crate::node::Ran> {
+    fn ip(&self, options: &[&str], batch: &str) -> Result<Ran> {
+        let mut command = Command::new("ip");
+        command.args(options).args(["-batch", "-"]);
+        self.run(command, "ip -batch on the switch", batch)
+    }
+
+    /// Runs a command of iproute2 to its end where the bridges are.
+    pub fn run(&self, command: Command, what: &str, input: &str) -> Result<Ran> {
         in_network(&self.file, || {
-            let mut command = Command::new("ip");
-            command.args(options).args(["-batch", "-"]);
-            feed(command, "ip -batch on the switch", batch).context("run ip (of iproute2)")
+            feed(command, what, input).with_context(|| format!("run {what} (iproute2)"))
         })
+    }
+
+    /// Starts a program where the bridges are.
+    pub fn spawn(&self, command: &mut Command) -> Result<Child> {
+        in_network(&self.file, || Ok(command.spawn()?))
     }
 }
 
@@ -109,7 +119,13 @@ fn networks_batch(nets: &[NetId]) -> String {
     })
 }
 
-fn port(id: NodeId, net: NetId) -> String {
+/// The bridge of a network.
+pub fn network(net: NetId) -> String {
+    format!("net{}", net.0)
+}
+
+/// The switch's end of the link to a node.
+pub fn port(id: NodeId, net: NetId) -> String {
     format!("net{}-{id}", net.0)
 }
 

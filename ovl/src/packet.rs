@@ -49,9 +49,10 @@ pub fn first_packet(flow: &Flow, extras: Extras) -> Vec<u8> {
     Path::there(flow).packet(flow.transport, extras, &request(flow))
 }
 
-/// A packet of a flow that ends within the ports.
+/// A packet of a flow that ends within the ports, or in the last byte of an echo's header.
 pub fn cut_packet(flow: &Flow) -> Vec<u8> {
-    Path::there(flow).packet(flow.transport, Extras::None, &request(flow)[..3])
+    let len = if flow.transport == Transport::Icmp { 7 } else { 3 };
+    Path::there(flow).packet(flow.transport, Extras::None, &request(flow)[..len])
 }
 
 /// What a server sends to the source of a flow.
@@ -62,6 +63,25 @@ pub fn reply(flow: &Flow, extras: Extras) -> Vec<u8> {
 /// The first packet of an SCTP flow inside UDP.
 pub fn encapsulated(flow: &Flow, from: u16, to: u16) -> Vec<u8> {
     Path::there(flow).packet(Transport::Udp, Extras::None, &in_udp(from, to, &request(flow)))
+}
+
+/// A packet of an SCTP flow whose first chunk is of this type.
+pub fn chunk(flow: &Flow, kind: u8) -> Vec<u8> {
+    Path::there(flow).packet(flow.transport, Extras::None, &with_chunk(flow, kind))
+}
+
+/// The same in UDP to a port, from the same one.
+pub fn in_udp_port(flow: &Flow, kind: u8, port: u16) -> Vec<u8> {
+    let segment = in_udp(port, port, &with_chunk(flow, kind));
+    Path::there(flow).packet(Transport::Udp, Extras::None, &segment)
+}
+
+fn with_chunk(flow: &Flow, kind: u8) -> Vec<u8> {
+    // Behind ports, tag and checksum.
+    const TYPE: usize = 12;
+    let mut segment = request(flow);
+    segment[TYPE] = kind;
+    segment
 }
 
 /// What a server sends to the source of an SCTP flow inside UDP; the ports are those of the flow's
@@ -161,10 +181,10 @@ fn segment(transport: Transport, from: u16, to: u16) -> Vec<u8> {
         }
         // Length, checksum, data.
         Transport::Udp => segment.extend([0, 12, 0xde, 0xad, b't', b'e', b's', b't']),
-        // Tag, checksum; a chunk of type INIT: length, tag, window, streams out and in, number.
+        // Tag, checksum; a chunk of type DATA: length, number, stream, its number, protocol, data.
         Transport::Sctp => {
-            segment.extend([0, 0, 0, 0, 0xde, 0xad, 0xde, 0xad, 1, 0, 0, 20, 0, 0, 0, 1]);
-            segment.extend([0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1]);
+            segment.extend([0, 0, 0, 1, 0xde, 0xad, 0xde, 0xad, 0, 3, 0, 20, 0, 0, 0, 1]);
+            segment.extend([0, 0, 0, 0, 0, 0, 0, 0, b't', b'e', b's', b't']);
         }
         Transport::Icmp => {}
     }

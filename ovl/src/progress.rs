@@ -1,8 +1,8 @@
 //! What a case tells about its progress: lines as `12:34:56 vm-221: what it does`.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,22 +11,36 @@ use anyhow::{Context, Result};
 /// The most of one thing's output that is told.
 const MOST_LINES: usize = 50;
 
-static LOG: OnceLock<File> = OnceLock::new();
+static LOG: OnceLock<Log> = OnceLock::new();
+
+struct Log {
+    file: File,
+    folder: PathBuf,
+}
 
 /// From now on this process tells its progress in a file.
 pub fn begin(path: &Path) -> Result<()> {
     let file = File::options().append(true).open(path);
+    let file = file.with_context(|| format!("open {}", path.display()))?;
+    let folder = path.parent().unwrap_or(Path::new("")).to_owned();
     // Nobody begins twice.
-    let _ = LOG.set(file.with_context(|| format!("open {}", path.display()))?);
+    let _ = LOG.set(Log { file, folder });
     Ok(())
 }
 
+/// Keeps what a case found in a file beside its log.
+pub fn keep(name: &str, content: &str) -> Result<()> {
+    let Some(log) = LOG.get() else { return Ok(()) };
+    let path = log.folder.join(name);
+    fs::write(&path, content).with_context(|| format!("write {}", path.display()))
+}
+
 pub fn tell(who: &str, text: &str) {
-    let Some(mut log) = LOG.get() else { return };
+    let Some(log) = LOG.get() else { return };
     let time = time_of_day(seconds_now());
     let lines: String = clipped(text).map(|line| format!("{time} {who}: {line}\n")).collect();
     // A full disk is not what is tested.
-    let _ = log.write_all(lines.as_bytes());
+    let _ = (&log.file).write_all(lines.as_bytes());
 }
 
 fn clipped(text: &str) -> impl Iterator<Item = &str> {

@@ -286,6 +286,15 @@ impl ProcessId {
         wait::until(&what, DEATH, || Ok((!self.is_alive()).then_some(())))
     }
 
+    /// Sends SIGUSR1, for which programs tell what they have done.
+    pub fn signal_user(self) -> Result<()> {
+        if !self.is_alive() {
+            bail!("signal process {}: it has ended", self.pid);
+        }
+        kill(self.as_pid()?, Signal::SIGUSR1)
+            .with_context(|| format!("signal process {}", self.pid))
+    }
+
     fn as_pid(self) -> Result<Pid> {
         Ok(Pid::from_raw(self.pid.try_into().context("kill: odd number of a process")?))
     }

@@ -40,6 +40,13 @@ impl<'a> Trace<'a> {
         Ok(Self { router, table })
     }
 
+    /// Notes which flows come to a node, whatever becomes of them there.
+    pub fn of_arrivals(node: &'a Node) -> Result<Self> {
+        let table = "trace-arrivals";
+        install(node, table, "hook prerouting priority -450", |_| String::new())?;
+        Ok(Self { router: node, table })
+    }
+
     /// The mark of every flow, once there are `count` flows.
     pub fn wait_for(&self, count: usize) -> Result<BTreeMap<Flow, u32>> {
         let mut seen = BTreeMap::new();
@@ -64,7 +71,8 @@ impl<'a> Trace<'a> {
         Ok(())
     }
 
-    fn seen(&self) -> Result<BTreeMap<Flow, u32>> {
+    /// The mark of every flow so far.
+    pub fn seen(&self) -> Result<BTreeMap<Flow, u32>> {
         let mut seen = BTreeMap::new();
         for family in FAMILIES {
             let set = set_name(family);
@@ -153,21 +161,24 @@ fn ruleset(table: &str, hook: &str, action: impl Fn(Family) -> String) -> String
     format!("table inet {table} {{\n{sets}chain trace {{ type filter {hook};\n{rules}}}\n}}\n")
 }
 
-/// The elements of a set as `nft -j` lists them.
 fn parse_set(listing: &str) -> Result<Vec<(Flow, u32)>> {
+    let elements = elements(listing)?;
+    elements
+        .iter()
+        .map(|element| parse_element(element).with_context(|| format!("odd element {element}")))
+        .collect()
+}
+
+/// The elements of a set, each of several parts, as `nft -j` lists them.
+pub fn elements(listing: &str) -> Result<Vec<Value>> {
     let listing: Value = serde_json::from_str(listing)?;
     let objects = listing["nftables"].as_array().context("no list of objects")?;
     let set = objects.iter().find_map(|object| object.get("set")).context("no set")?;
     // An empty set has no list of elements at all.
     let elements = set["elem"].as_array().map(Vec::as_slice).unwrap_or_default();
-    elements
-        .iter()
-        .map(|element| {
-            // Wrapped when there is more to say about the element than its value.
-            let value = element.pointer("/elem/val").unwrap_or(element);
-            parse_element(&value["concat"]).with_context(|| format!("odd element {element}"))
-        })
-        .collect()
+    // Wrapped when there is more to say about the element than its value.
+    let value = |element: &Value| element.pointer("/elem/val").unwrap_or(element)["concat"].clone();
+    Ok(elements.iter().map(value).collect())
 }
 
 fn parse_element(concat: &Value) -> Option<(Flow, u32)> {

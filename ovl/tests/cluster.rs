@@ -319,6 +319,19 @@ fn nodes_come_and_go() {
 }
 
 #[test]
+fn links_are_known_by_node_and_device() {
+    let Some(bench) = Bench::new() else { return };
+    bench.well("start --nodes 1 --routers 1 --testers 1");
+    assert_eq!(bench.well("impair 1 eth1"), "eth1 of vm-001 is as it should be\n");
+    assert_eq!(bench.well("impair vm-001 eth1 off"), "eth1 of vm-001 is as it should be already\n");
+    let (code, error) = bench.ill("impair 1 eth9 off");
+    assert_eq!((code, &*error), (1, "ovl: find device eth9 of vm-001: it has eth0 eth1\n"));
+    let (code, error) = bench.ill("impair 9 eth1 off");
+    assert_eq!(code, 1);
+    assert!(error.starts_with("ovl: find node vm-009: not in this cluster"), "{error}");
+}
+
+#[test]
 fn a_node_that_has_ended_is_told() {
     let Some(bench) = Bench::new() else { return };
     bench.well("start --nodes 2 --routers 1");
@@ -474,6 +487,7 @@ fn bad_input_is_one_clear_line() {
         ("shell 1", "ovl: find cluster default: it is not running"),
         ("scale out 5", "ovl: find cluster default: it is not running"),
         ("tcpdump 1 eth1", "ovl: find cluster default: it is not running"),
+        ("impair 1 eth1 loss 1%", "ovl: find cluster default: it is not running"),
         ("cp a b", "ovl: copy a: neither side is on a node"),
     ] {
         let (code, error) = bench.ill(line);

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::CommandFactory as _;
 use lb_core::table::TableError;
 use lb_core::target::TargetError;
+use lb_core::tier::NoOwnMark;
 use lb_sys::shm::{Cause, Name, ShmError};
 use thiserror::Error;
 
@@ -20,6 +21,8 @@ pub enum Error {
     Shm(#[from] ShmError),
     #[error("read table {table}: {cause}{}", table_advice(.cause))]
     Table { table: Name, cause: TableError },
+    #[error("read table {table}: {cause}")]
+    Tier { table: Name, cause: NoOwnMark },
     #[error("change table {table}: {cause}{}", target_advice(.cause))]
     Targets { table: Name, cause: TargetError },
     #[error(

@@ -22,7 +22,12 @@ pub fn log(line: impl Display) {
 /// descriptor becomes readable. To be called before any thread is started,
 /// since a thread inherits which signals are held back.
 pub fn termination_signals() -> io::Result<SignalFd> {
-    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+    signals(&[Signal::SIGTERM, Signal::SIGINT])
+}
+
+/// The same for any signals.
+pub fn signals(signals: &[Signal]) -> io::Result<SignalFd> {
+    let signals: SigSet = signals.iter().copied().collect();
     signals.thread_block()?;
     Ok(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)?)
 }

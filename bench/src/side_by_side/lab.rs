@@ -63,6 +63,9 @@ const ROUTER_MAC: [&str; 2] = ["02:00:00:00:02:01", "02:00:00:00:02:02"];
 const SINK_MAC: &str = "02:00:00:00:03:01";
 
 impl Lab {
+    /// The router's device by which the load comes in.
+    pub const INGRESS: &str = "source";
+
     /// Builds the network.
     pub fn new(way: &Way) -> anyhow::Result<Self> {
         let lab =
@@ -110,6 +113,8 @@ impl Lab {
         let (first, last) = (COUNTED_PORTS.start(), COUNTED_PORTS.end());
         self.sink
             .iptables(&format!("-t mangle -A PREROUTING -p udp --dport {first}:{last} -j DROP"))?;
+        // Later fragments have no ports.
+        self.sink.iptables("-t mangle -A PREROUTING -p udp -f -j DROP")?;
         Ok(())
     }
 
@@ -195,14 +200,15 @@ fn next_hops() -> impl Iterator<Item = (Ipv4Addr, u32)> {
     (11..).map(|last| Ipv4Addr::new(192, 168, 2, last)).zip(MARKS)
 }
 
-/// The counter of the first rule that drops.
+/// The counters of the rules that drop; none if there is no such rule.
 pub fn dropped_packets(listing: &str) -> Option<u64> {
-    listing.lines().find_map(|line| {
+    let counters = listing.lines().filter_map(|line| {
         let mut fields = line.split_whitespace();
-        let packets = fields.next()?.parse().ok()?;
+        let packets: u64 = fields.next()?.parse().ok()?;
         let (_bytes, target) = (fields.next()?, fields.next()?);
         (target == "DROP").then_some(packets)
-    })
+    });
+    counters.reduce(|sum, packets| sum + packets)
 }
 
 #[cfg(test)]
@@ -215,8 +221,9 @@ mod tests {
 Chain PREROUTING (policy ACCEPT 7 packets, 9 bytes)
     pkts      bytes target     prot opt in     out     source               destination
  4000123 256007872 DROP       17   --  *      *       0.0.0.0/0            0.0.0.0/0            udp dpts:5000:5015
+      77        0 DROP       17   -f  *      *       0.0.0.0/0            0.0.0.0/0
 ";
-        assert_eq!(dropped_packets(listing), Some(4_000_123));
+        assert_eq!(dropped_packets(listing), Some(4_000_200));
         assert_eq!(dropped_packets("Chain PREROUTING (policy ACCEPT)\n"), None);
     }
 

@@ -15,6 +15,7 @@ use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, sendmmsg};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
+use super::datagrams::{self, Order};
 use super::lab::{COUNTED_PORTS, SOURCES, VIPS, source_address, vip};
 
 /// Headers of a UDP packet.
@@ -33,6 +34,8 @@ pub struct Load {
     pub duration: Duration,
     /// The CPU to run on.
     pub cpu: Option<usize>,
+    /// Not packets, but datagrams in fragments, in this order.
+    pub order: Option<Order>,
 }
 
 impl Load {
@@ -69,6 +72,13 @@ pub struct Sent {
 /// Sends from this thread's namespace.
 pub fn generate(load: &Load, stop: &AtomicBool) -> anyhow::Result<Sent> {
     prepare_thread(load.cpu)?;
+    match load.order {
+        None => packets(load, stop),
+        Some(order) => datagrams::generate(load, order, stop),
+    }
+}
+
+fn packets(load: &Load, stop: &AtomicBool) -> anyhow::Result<Sent> {
     let sockets = SOURCES
         .map(|last| UdpSocket::bind((source_address(last), 40_000 + u16::from(last))))
         .collect::<Result<Vec<_>, _>>()
@@ -78,11 +88,24 @@ pub fn generate(load: &Load, stop: &AtomicBool) -> anyhow::Result<Sent> {
     let slices = vec![[IoSlice::new(&payload)]; load.burst];
     let mut headers = MultiHeaders::<SockaddrIn>::preallocate(load.burst, None);
 
+    let mut turns = sockets.iter().cycle().zip(destinations.chunks_exact(load.burst).cycle());
+    paced(load, stop, || {
+        let Some((socket, to)) = turns.next() else { return 0 };
+        let sent = sendmmsg(socket.as_raw_fd(), &mut headers, &slices, to, [], MsgFlags::empty());
+        sent.map_or(0, |sent| sent.count() as u64)
+    })
+}
+
+/// Calls `send`, which sends packets and says how many the kernel took, as the load wants.
+pub fn paced(
+    load: &Load,
+    stop: &AtomicBool,
+    mut send: impl FnMut() -> u64,
+) -> anyhow::Result<Sent> {
     let before = thread_cpu()?;
     let start = Instant::now();
     let mut packets = 0u64;
-    let turns = sockets.iter().cycle().zip(destinations.chunks_exact(load.burst).cycle());
-    for (socket, to) in turns {
+    loop {
         if let Pace::PerSecond(rate) = load.pace {
             let due = due(packets, rate);
             if due >= load.duration {
@@ -93,9 +116,8 @@ pub fn generate(load: &Load, stop: &AtomicBool) -> anyhow::Result<Sent> {
         if start.elapsed() >= load.longest() || stop.load(Relaxed) {
             break;
         }
-        let sent = sendmmsg(socket.as_raw_fd(), &mut headers, &slices, to, [], MsgFlags::empty());
         // What the kernel refuses was not sent; whoever compares counts what was.
-        packets += sent.map_or(0, |sent| sent.count() as u64);
+        packets += send();
     }
     Ok(Sent { packets, cpu: thread_cpu()?.saturating_sub(before), took: start.elapsed() })
 }

@@ -4,6 +4,7 @@
 mod bulk;
 mod cases;
 mod consumer;
+mod datagrams;
 mod fast_plane;
 mod interrupt;
 mod lab;
@@ -79,6 +80,9 @@ Examples:
   bench side-by-side --json figures.json --plot-dir plots \\
     --peer 'nfqlb init --M={m} --N=100 && nfqlb activate {marks} && exec nfqlb lb --queue={queue}' \\
     --peer-activate 'nfqlb activate {mark}' --peer-deactivate 'nfqlb deactivate {mark}'
+  bench side-by-side --only fragments,fragments-limit \
+    --peer 'ip tuntap add nfqlb0 mode tun; ip link set nfqlb0 up; nfqlb init --M={m} --N=100 && \
+      nfqlb activate {marks} && exec nfqlb lb --queue={queue} --tun=nfqlb0 --ft_size=16384 --ft_frag=1024'
 
 Needs root, iproute2, iptables and a kernel with veth and NFQUEUE.";
 

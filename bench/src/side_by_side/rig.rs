@@ -32,6 +32,8 @@ pub enum Alternative {
     LbAtOnce,
     /// Markway's fast plane: the kernel marks packets by itself.
     Fast,
+    /// Markway's express plane: the kernel sends packets to their next hop before its IP stack.
+    Express,
     /// A consumer on the `nfq` crate.
     Nfq,
     /// The user's program.
@@ -45,6 +47,7 @@ impl fmt::Display for Alternative {
             Alternative::Lb => "lb",
             Alternative::LbAtOnce => "lb --gather 0",
             Alternative::Fast => "lb --fast",
+            Alternative::Express => "lb --express",
             Alternative::Nfq => "nfq",
             Alternative::Peer => "peer",
         })
@@ -139,8 +142,13 @@ impl Rig {
 
     /// The alternatives that there are.
     pub fn alternatives(&self) -> Vec<Alternative> {
-        let mut all =
-            vec![Alternative::Forward, Alternative::Fast, Alternative::Lb, Alternative::Nfq];
+        let mut all = vec![
+            Alternative::Forward,
+            Alternative::Fast,
+            Alternative::Express,
+            Alternative::Lb,
+            Alternative::Nfq,
+        ];
         all.extend(self.peer.as_ref().map(|_| Alternative::Peer));
         all
     }
@@ -148,7 +156,7 @@ impl Rig {
     /// The same with `lb` at once: for what waiting trades one for the other.
     pub fn alternatives_at_once(&self) -> Vec<Alternative> {
         let mut all = self.alternatives();
-        all.insert(3, Alternative::LbAtOnce);
+        all.insert(4, Alternative::LbAtOnce);
         all
     }
 
@@ -156,7 +164,7 @@ impl Rig {
     pub fn lab(&self, alternative: Alternative) -> &Lab {
         match alternative {
             Alternative::Forward => &self.plain,
-            Alternative::Fast => &self.marked,
+            Alternative::Fast | Alternative::Express => &self.marked,
             Alternative::Lb | Alternative::LbAtOnce | Alternative::Nfq | Alternative::Peer => {
                 &self.queued
             }
@@ -203,6 +211,13 @@ impl Rig {
                 command.args(["--vip", "10.0.0.0/24", "--fast"]);
                 command
             }
+            Alternative::Express => {
+                self.make_table(slots, TARGETS, &MARKS)?;
+                let mut command = self.lb("0");
+                let device = ["--device", Lab::INGRESS];
+                command.args(["--vip", "10.0.0.0/24", "--fast", "--express"]).args(device);
+                command
+            }
             Alternative::Nfq => {
                 self.make_table(slots, TARGETS, &MARKS)?;
                 let itself = std::env::current_exe().context("find this program")?;
@@ -215,6 +230,20 @@ impl Rig {
                 peer.start.start(slots, 0)
             }
         };
+        let lab = self.lab(alternative);
+        Consumer::start(command, lab, 1, self.consumer_cpu(), &self.signals).map(Some)
+    }
+
+    /// The same with a device by which fragments that come early are sent round. The peer brings its own.
+    pub fn start_with_fragments(
+        &self,
+        alternative: Alternative,
+    ) -> anyhow::Result<Option<Consumer>> {
+        if alternative != Alternative::Lb {
+            return self.start(alternative, SLOTS);
+        }
+        self.make_table(SLOTS, TARGETS, &MARKS)?;
+        let command = self.lb_with(&["--queue", "0", "--tun", "frag0"]);
         let lab = self.lab(alternative);
         Consumer::start(command, lab, 1, self.consumer_cpu(), &self.signals).map(Some)
     }

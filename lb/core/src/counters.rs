@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicU64, fence};
 
 use crate::frag::FragCounts;
 use crate::walk::{Class, Decision, Reason, Walked};
+use crate::wire::sctp::{CHUNKS, Chunk};
 
 /// Something that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub enum Counter {
     Dropped(Reason),
     /// Packets received, by class.
     Class(Class),
+    /// SCTP packets received, plain and in UDP, by their first chunk.
+    Chunk(Chunk),
     /// Batches of packets.
     Batches,
     /// Packets sent round once more because they came without their bytes while the queue was set up.
@@ -40,6 +43,10 @@ pub enum Counter {
     FastPackets,
     /// Bytes of them.
     FastBytes,
+    /// Packets that the kernel sent to their next hop at once, since the rules were made.
+    ExpressPackets,
+    /// Bytes of them.
+    ExpressBytes,
     /// Packets that the rules sent to the queue since they were made.
     QueuedPackets,
     /// Bytes of them.
@@ -76,9 +83,29 @@ pub enum Counter {
     HeldExpired,
     /// Copies dropped to make room.
     HeldEvicted,
+    /// Fragments, among the marked, that went to another router of the tier.
+    TierRelayed,
+    /// Fragments handled here because the table of the tier was missing.
+    TierMissing,
+    /// Fragments that came to another queue than the one before of their datagram.
+    FragmentsSplit,
+    /// Times that a port pair had far more than its share of new SCTP associations.
+    SkewWarnings,
+    /// That of the last period, if there was one: where its packets come from.
+    SkewSourcePort,
+    /// Where they go.
+    SkewDestinationPort,
+    /// Its INITs.
+    SkewInits,
+    /// INITs of all ports.
+    SkewAllInits,
+    /// The seconds in which they came.
+    SkewSeconds,
+    /// The mark of the target that they meet.
+    SkewMark,
 }
 
-const OTHERS: [(Counter, &str); 30] = [
+const OTHERS: [(Counter, &str); 42] = [
     (Counter::Received, "received"),
     (Counter::Marked, "marked"),
     (Counter::Held, "held"),
@@ -91,6 +118,8 @@ const OTHERS: [(Counter, &str); 30] = [
     (Counter::SocketDrops, "socket_drops"),
     (Counter::FastPackets, "fast_packets"),
     (Counter::FastBytes, "fast_bytes"),
+    (Counter::ExpressPackets, "express_packets"),
+    (Counter::ExpressBytes, "express_bytes"),
     (Counter::QueuedPackets, "queued_packets"),
     (Counter::QueuedBytes, "queued_bytes"),
     (Counter::MapChanges, "map_changes"),
@@ -109,6 +138,16 @@ const OTHERS: [(Counter, &str); 30] = [
     (Counter::HeldRefused, "held_refused"),
     (Counter::HeldExpired, "held_expired"),
     (Counter::HeldEvicted, "held_evicted"),
+    (Counter::TierRelayed, "tier_relayed"),
+    (Counter::TierMissing, "tier_missing"),
+    (Counter::FragmentsSplit, "fragments_split"),
+    (Counter::SkewWarnings, "skew_warnings"),
+    (Counter::SkewSourcePort, "skew_source_port"),
+    (Counter::SkewDestinationPort, "skew_destination_port"),
+    (Counter::SkewInits, "skew_inits"),
+    (Counter::SkewAllInits, "skew_all_inits"),
+    (Counter::SkewSeconds, "skew_seconds"),
+    (Counter::SkewMark, "skew_mark"),
 ];
 const CLASSES: [(Class, &str); 10] = [
     (Class::Tcp, "tcp"),
@@ -136,7 +175,9 @@ const REASONS: [(Reason, &str); 12] = [
     (Reason::Malformed, "malformed"),
     (Reason::ChainTooLong, "chain_too_long"),
 ];
-const COUNTERS: usize = OTHERS.len() + CLASSES.len() + REASONS.len();
+/// Chunks stand last: where there is no SCTP they are never written.
+const BEFORE_CHUNKS: usize = OTHERS.len() + CLASSES.len() + REASONS.len();
+const COUNTERS: usize = BEFORE_CHUNKS + CHUNKS.len();
 
 impl Class {
     /// Its name among the counters.
@@ -168,14 +209,16 @@ impl Counts {
     pub fn record(&mut self, walked: Walked) {
         self.add(Counter::Received, 1);
         self.add(Counter::Class(walked.class), 1);
-        self.add(
-            match walked.decision {
-                Decision::Mark(_) => Counter::Marked,
-                Decision::Hold => Counter::Held,
-                Decision::Drop(reason) => Counter::Dropped(reason),
-            },
-            1,
-        );
+        let became = match walked.decision {
+            Decision::Mark(_) => Counter::Marked,
+            Decision::Relay(_) => {
+                self.add(Counter::TierRelayed, 1);
+                Counter::Marked
+            }
+            Decision::Hold => Counter::Held,
+            Decision::Drop(reason) => Counter::Dropped(reason),
+        };
+        self.add(became, 1);
     }
 
     /// Adds to a counter.
@@ -208,6 +251,12 @@ impl Counts {
         }
     }
 
+    /// Those that may be other than zero, or were.
+    fn in_use(&self) -> &[u64] {
+        let sctp = [Class::Sctp, Class::SctpInUdp].map(|class| self.get(Counter::Class(class)));
+        if sctp == [0; 2] { &self.0[..BEFORE_CHUNKS] } else { &self.0 }
+    }
+
     /// The number of a counter.
     pub fn get(&self, counter: Counter) -> u64 {
         self.0[counter.place()]
@@ -223,7 +272,12 @@ impl Counts {
         CLASSES.iter().map(|&(class, name)| (name, self.get(Counter::Class(class))))
     }
 
-    /// All counters but reasons and classes by name.
+    /// The first chunks of SCTP packets by name.
+    pub fn chunks(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        CHUNKS.iter().map(|&(chunk, name)| (name, self.get(Counter::Chunk(chunk))))
+    }
+
+    /// All counters but reasons, classes and chunks by name.
     pub fn others(&self) -> impl Iterator<Item = (Counter, &'static str, u64)> {
         OTHERS.iter().map(|&(counter, name)| (counter, name, self.get(counter)))
     }
@@ -257,26 +311,39 @@ impl Counter {
             Counter::SocketDrops => 9,
             Counter::FastPackets => 10,
             Counter::FastBytes => 11,
-            Counter::QueuedPackets => 12,
-            Counter::QueuedBytes => 13,
-            Counter::MapChanges => 14,
-            Counter::MapSlots => 15,
-            Counter::MapRepairs => 16,
-            Counter::RulesMended => 17,
-            Counter::Datagrams => 18,
-            Counter::DatagramsPeak => 19,
-            Counter::DatagramsCompleted => 20,
-            Counter::DatagramsExpired => 21,
-            Counter::DatagramsEvicted => 22,
-            Counter::HeldNow => 23,
-            Counter::HeldPeak => 24,
-            Counter::HeldInjected => 25,
-            Counter::HeldUnsent => 26,
-            Counter::HeldRefused => 27,
-            Counter::HeldExpired => 28,
-            Counter::HeldEvicted => 29,
+            Counter::ExpressPackets => 12,
+            Counter::ExpressBytes => 13,
+            Counter::QueuedPackets => 14,
+            Counter::QueuedBytes => 15,
+            Counter::MapChanges => 16,
+            Counter::MapSlots => 17,
+            Counter::MapRepairs => 18,
+            Counter::RulesMended => 19,
+            Counter::Datagrams => 20,
+            Counter::DatagramsPeak => 21,
+            Counter::DatagramsCompleted => 22,
+            Counter::DatagramsExpired => 23,
+            Counter::DatagramsEvicted => 24,
+            Counter::HeldNow => 25,
+            Counter::HeldPeak => 26,
+            Counter::HeldInjected => 27,
+            Counter::HeldUnsent => 28,
+            Counter::HeldRefused => 29,
+            Counter::HeldExpired => 30,
+            Counter::HeldEvicted => 31,
+            Counter::TierRelayed => 32,
+            Counter::TierMissing => 33,
+            Counter::FragmentsSplit => 34,
+            Counter::SkewWarnings => 35,
+            Counter::SkewSourcePort => 36,
+            Counter::SkewDestinationPort => 37,
+            Counter::SkewInits => 38,
+            Counter::SkewAllInits => 39,
+            Counter::SkewSeconds => 40,
+            Counter::SkewMark => 41,
             Counter::Class(class) => OTHERS.len() + class as usize,
             Counter::Dropped(reason) => OTHERS.len() + CLASSES.len() + reason as usize,
+            Counter::Chunk(chunk) => BEFORE_CHUNKS + chunk as usize,
         }
     }
 }
@@ -300,6 +367,11 @@ pub const LAYOUT: u64 = {
         hash = fnv(hash, REASONS[i].1);
         i += 1;
     }
+    i = 0;
+    while i < CHUNKS.len() {
+        hash = fnv(hash, CHUNKS[i].1);
+        i += 1;
+    }
     hash
 };
 
@@ -314,7 +386,7 @@ const fn fnv(mut hash: u64, text: &str) -> u64 {
 }
 
 /// Words of a row, a multiple of two cache lines.
-pub const ROW_WORDS: usize = 64;
+pub const ROW_WORDS: usize = 128;
 const SEQUENCE: usize = 0;
 const QUEUE: usize = 1;
 const FIRST: usize = 2;
@@ -337,8 +409,8 @@ impl<'m> Row<'m> {
         self.0[SEQUENCE].store(sequence.wrapping_add(1), Relaxed);
         fence(Release);
         self.0[QUEUE].store(u64::from(queue), Relaxed);
-        for (word, number) in self.0[FIRST..].iter().zip(counts.0) {
-            word.store(number, Relaxed);
+        for (word, number) in self.0[FIRST..].iter().zip(counts.in_use()) {
+            word.store(*number, Relaxed);
         }
         self.0[SEQUENCE].store(sequence.wrapping_add(2), Release);
     }
@@ -373,6 +445,7 @@ mod tests {
             .map(|&(counter, _)| counter)
             .chain(CLASSES.iter().map(|&(class, _)| Counter::Class(class)))
             .chain(REASONS.iter().map(|&(reason, _)| Counter::Dropped(reason)))
+            .chain(CHUNKS.iter().map(|&(chunk, _)| Counter::Chunk(chunk)))
             .collect();
         let places: HashSet<usize> = all.iter().map(|counter| counter.place()).collect();
         assert_eq!(places, (0..COUNTERS).collect());
@@ -396,15 +469,17 @@ mod tests {
             (Class::Tcp, Decision::Mark(mark)),
             (Class::Udp, Decision::Drop(Reason::NoTarget)),
             (Class::Fragment, Decision::Hold),
+            (Class::Fragment, Decision::Relay(mark)),
             (Class::Unreadable, Decision::Drop(Reason::Truncated)),
         ] {
             counts.record(Walked { class, decision });
         }
-        assert_eq!(counts.get(Counter::Received), 4);
+        assert_eq!(counts.get(Counter::Received), 5);
+        assert_eq!((counts.get(Counter::Marked), counts.get(Counter::TierRelayed)), (2, 1));
         let ended = counts.get(Counter::Marked) + counts.get(Counter::Held) + counts.dropped_sum();
-        assert_eq!(ended, 4);
-        assert_eq!(counts.classes().map(|(_, number)| number).sum::<u64>(), 4);
-        assert_eq!(Counts::sum([&counts, &counts]).get(Counter::Received), 8);
+        assert_eq!(ended, 5);
+        assert_eq!(counts.classes().map(|(_, number)| number).sum::<u64>(), 5);
+        assert_eq!(Counts::sum([&counts, &counts]).get(Counter::Received), 10);
     }
 
     /// `shm-tool stats` panicked over such a file when it was built with overflow checks.
@@ -434,6 +509,18 @@ mod tests {
         });
         let (queue, counts) = Row::new(&words).load().unwrap();
         assert_eq!((queue, counts.0), (3, [200_000; COUNTERS]));
+    }
+
+    #[test]
+    fn chunks_are_published_as_soon_as_there_is_sctp() {
+        let words: [AtomicU64; ROW_WORDS] = core::array::from_fn(|_| AtomicU64::new(0));
+        for class in [Class::Sctp, Class::SctpInUdp] {
+            let mut counts = Counts::default();
+            counts.add(Counter::Class(class), 1);
+            counts.add(Counter::Chunk(Chunk::None), 1);
+            Row::new(&words).store(3, &counts);
+            assert_eq!(Row::new(&words).load(), Some((3, counts)));
+        }
     }
 
     #[test]

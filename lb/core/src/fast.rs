@@ -1,10 +1,11 @@
 //! Which packets the kernel decides by itself, from the same table and by the same hash.
 //!
-//! The fast plane takes packets whose key stands at known places: TCP, UDP and SCTP directly behind the
-//! IP header. A [`Lane`] is a kind of packet with the way its key is made; the kernel's rules are made
+//! The fast plane takes packets whose key stands at known places: TCP, UDP, SCTP and echo requests directly
+//! behind the IP header. A [`Lane`] is a kind of packet with the way its key is made; the kernel's rules are made
 //! from lanes, and [`lane_of`] says of a packet which it is in. Whatever is in no lane goes to the queue, and
-//! so does what finds no mark. So the kernel never needs to agree with the walk about anything
-//! difficult: extension headers, fragments and ICMP are the walk's alone.
+//! so does what finds no mark. The INITs of SCTP are in none: they are few, and `lb` counts them. So the kernel
+//! never needs to agree with the walk about anything difficult: extension headers, fragments and ICMP errors are
+//! the walk's alone.
 
 use thiserror::Error;
 
@@ -13,10 +14,11 @@ use crate::key::{Key, KeyModes};
 use crate::target::Mark;
 use crate::walk::Policy;
 use crate::wire::ip::{Ip, LengthField};
-use crate::wire::{Packet, WireError, ipv4, ipv6, l4, protocol};
+use crate::wire::sctp::{self, Chunk};
+use crate::wire::{Packet, WireError, icmp, ipv4, ipv6, l4, protocol};
 
 /// A version of IP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
     /// IPv4.
     V4,
@@ -25,14 +27,23 @@ pub enum Family {
 }
 
 /// A kind of packet that the kernel decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lane {
     /// Its version of IP.
     pub family: Family,
     /// Its protocol, which is that of the IP header itself.
     pub protocol: u8,
-    /// What of it is hashed.
-    pub shape: Shape,
+    /// What stands behind the IP header.
+    pub content: Content,
+}
+
+/// What a key is made of, besides addresses and protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Content {
+    /// Ports, and what of the packet is hashed.
+    Ports(Shape),
+    /// The identifier of an echo request, which has this type.
+    Echo(u8),
 }
 
 /// Why a packet goes to the queue.
@@ -44,23 +55,31 @@ pub enum Why {
     /// Only the walk follows the chain.
     #[error("it has IPv6 extension headers")]
     ExtensionHeaders,
-    /// Neither TCP nor UDP nor SCTP.
-    #[error("its protocol is neither TCP nor UDP nor SCTP")]
+    /// Neither TCP nor UDP nor SCTP nor an echo request.
+    #[error("it is neither TCP nor UDP nor SCTP nor an echo request")]
     Protocol,
     /// UDP to a port behind which there is SCTP.
     #[error("it is UDP to a port of --sctp-encap")]
     Encapsulated,
-    /// The headers cannot be read as far as the ports.
+    /// The first packet of an association. The kernel marks it and `lb` looks at it, as far as there are not too
+    /// many; without `lb` it goes on with that mark.
+    #[error("it is an INIT of SCTP, and lb counts them")]
+    Init,
+    /// The headers cannot be read as far as the key.
     #[error("{0}")]
     Unreadable(#[from] WireError),
 }
 
 /// The lanes of a version of IP, those first that most packets take.
-pub fn lanes(family: Family, modes: &KeyModes) -> [Lane; 3] {
-    [protocol::TCP, protocol::UDP, protocol::SCTP].map(|protocol| {
-        let shape = Shape::of(protocol, modes);
-        Lane { family, protocol, shape }
-    })
+pub fn lanes(family: Family, modes: &KeyModes) -> [Lane; 4] {
+    let ports =
+        |protocol| Lane { family, protocol, content: Content::Ports(Shape::of(protocol, modes)) };
+    let (icmp, version) = match family {
+        Family::V4 => (protocol::ICMP, icmp::Version::V4),
+        Family::V6 => (protocol::ICMPV6, icmp::Version::V6),
+    };
+    let echo = Lane { family, protocol: icmp, content: Content::Echo(version.echo_request()) };
+    [ports(protocol::TCP), ports(protocol::UDP), ports(protocol::SCTP), echo]
 }
 
 /// The lane of a packet with its key, or why it has none. That its mark has bits of others, or that its slot
@@ -75,9 +94,18 @@ pub fn lane_of(packet: Packet<'_>, modes: &KeyModes) -> Result<(Lane, Key), Why>
     }
     let mut lanes = lanes(family, modes).into_iter();
     let lane = lanes.find(|lane| lane.protocol == ip.protocol).ok_or(Why::Protocol)?;
+    if let Content::Echo(request) = lane.content {
+        let header = ip.payload.read::<{ icmp::HEADER_LEN }>(0)?;
+        let [kind, _code, _, _, id0, id1, _, _] = *header;
+        let key = Key::tuple(ip.addresses, lane.protocol, [id0, id1, 0, 0]);
+        return if kind == request { Ok((lane, key)) } else { Err(Why::Protocol) };
+    }
     let ports = l4::ports(ip.payload)?;
     if lane.protocol == protocol::UDP && modes.sctp_encap.contains(l4::destination(ports)) {
         return Err(Why::Encapsulated);
+    }
+    if lane.protocol == protocol::SCTP && sctp::first_chunk(ip.payload) == Ok(Chunk::Init) {
+        return Err(Why::Init);
     }
     Ok((lane, Key::transport(ip.addresses, lane.protocol, ports, modes)))
 }
@@ -123,8 +151,8 @@ mod tests {
     fn packets() -> impl Strategy<Value = Vec<u8>> {
         let protocols = prop::sample::select(&[6u8, 17, 132, 1, 58, 44, 51, 0, 43, 60, 47][..]);
         let bytes = prop::collection::vec(any::<u8>(), 0..100);
-        (bytes, any::<bool>(), protocols, any::<[bool; 4]>()).prop_map(
-            |(mut bytes, v6, protocol, [fits, whole, encap, options])| {
+        (bytes, any::<bool>(), protocols, any::<[bool; 6]>()).prop_map(
+            |(mut bytes, v6, protocol, [fits, whole, encap, options, echo, init])| {
                 let len = u16::try_from(bytes.len()).unwrap();
                 let mut set = |at: usize, values: &[u8]| {
                     for (byte, value) in bytes.iter_mut().skip(at).zip(values) {
@@ -141,6 +169,12 @@ mod tests {
                         if encap {
                             set(42, &9899u16.to_be_bytes());
                         }
+                        if echo {
+                            set(40, &[128]);
+                        }
+                        if init {
+                            set(52, &[1]);
+                        }
                     }
                     false => {
                         set(0, &[if options { 0x46 } else { 0x45 }]);
@@ -153,6 +187,12 @@ mod tests {
                         }
                         if encap {
                             set(if options { 26 } else { 22 }, &9899u16.to_be_bytes());
+                        }
+                        if echo {
+                            set(if options { 24 } else { 20 }, &[8]);
+                        }
+                        if init {
+                            set(if options { 36 } else { 32 }, &[1]);
                         }
                     }
                 }
@@ -173,18 +213,39 @@ mod tests {
                     let class = match lane.protocol {
                         protocol::TCP => Class::Tcp,
                         protocol::UDP => Class::Udp,
-                        _ => Class::Sctp,
+                        protocol::SCTP => Class::Sctp,
+                        _ => Class::Echo,
                     };
                     prop_assert_eq!(walked, (class, Ok(key)));
                 }
                 Err(Why::Fragment) => prop_assert_eq!(walked.0, Class::Fragment),
                 Err(Why::Encapsulated) => prop_assert_eq!(walked.0, Class::SctpInUdp),
+                Err(Why::Init) => {
+                    prop_assert_eq!(walked.0, Class::Sctp);
+                    prop_assert!(walked.1.is_ok());
+                }
                 Err(Why::Unreadable(error)) => prop_assert_eq!(walked.1, Err(error.into())),
                 Err(Why::ExtensionHeaders) => prop_assert_eq!(bytes[0] >> 4, 6),
                 Err(Why::Protocol) => {
                     let plain = [Class::Tcp, Class::Udp, Class::Sctp, Class::SctpInUdp];
                     prop_assert!(!plain.contains(&walked.0));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn of_sctp_all_but_the_init_has_a_lane() {
+        for sctp_hash in [SctpHash::Ports, SctpHash::Tuple] {
+            let modes = KeyModes { sctp_hash, ..KeyModes::default() };
+            for chunk in 0..=255 {
+                let mut bytes = [0; 36];
+                bytes[..10].copy_from_slice(&[0x45, 0, 0, 36, 0, 0, 0, 0, 64, 132]);
+                bytes[32] = chunk;
+                let lane = lane_of(Packet::whole(&bytes), &modes);
+                assert_eq!(lane.err(), (chunk == sctp::INIT).then_some(Why::Init), "{chunk}");
+                bytes[3] = 32;
+                assert!(lane_of(Packet::whole(&bytes), &modes).is_ok(), "it ends before the chunk");
             }
         }
     }

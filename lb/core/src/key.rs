@@ -10,7 +10,7 @@
 //! | ICMP error | the key of the packets that it is about: what it quotes, the other way round |
 //! | anything else | source, destination, `[protocol, 0, 0, 0]`, zeros |
 //!
-//! The kernel's nft `hash` expression builds those of TCP, UDP and plain SCTP from the same bytes.
+//! The kernel's nft `hash` expression builds those of TCP, UDP, plain SCTP and echo from the same bytes.
 
 use crate::hash::{Hash, Seed, jhash};
 use crate::wire::ip::Addresses;
@@ -60,7 +60,7 @@ impl EncapPorts {
 }
 
 /// What of a TCP, UDP or SCTP packet is its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shape {
     /// Addresses, protocol and ports.
     Tuple,
@@ -71,7 +71,8 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// That of a protocol's packets.
+    /// That of a protocol's packets. Here is where an association would be followed by more than its ports: whoever
+    /// does that needs a shape of its own, so that both planes know which packets are not theirs.
     #[inline(always)]
     pub fn of(protocol: u8, modes: &KeyModes) -> Self {
         match (protocol, modes.sctp_hash, modes.affinity) {

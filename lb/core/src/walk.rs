@@ -2,11 +2,12 @@
 
 use thiserror::Error;
 
-use crate::frag::{DatagramKey, Fragments, Part, Time};
+use crate::frag::{DatagramKey, Datagrams, Part, Time};
 use crate::hash::{Hash, Seed};
 use crate::key::{Key, KeyModes};
 use crate::table::{Config, Table};
 use crate::target::Mark;
+use crate::tier::Tier;
 use crate::wire::{Packet, WireError, icmp, ip, l4, protocol};
 
 /// What happens to a packet.
@@ -14,6 +15,8 @@ use crate::wire::{Packet, WireError, icmp, ip, l4, protocol};
 pub enum Decision {
     /// It goes on with this mark.
     Mark(Mark),
+    /// It is a fragment and goes with this mark to another router of the tier, which decides.
+    Relay(Mark),
     /// It ends here.
     Drop(Reason),
     /// A copy waits for the first fragment of its datagram; the original ends here.
@@ -102,20 +105,25 @@ pub struct Walked {
     pub decision: Decision,
 }
 
-/// Decides about a packet. Fragments follow the first of their datagram, in whatever order they come.
+/// Decides about a packet. Fragments go to the router of the tier that is to handle them, if there is a tier;
+/// here they follow the first of their datagram, in whatever order they come.
 #[inline(always)]
 pub fn walk_with(
     packet: Packet<'_>,
     table: &Table<'_>,
     policy: &Policy,
-    fragments: &mut Fragments,
+    tier: Option<&Tier<'_>>,
+    fragments: &mut impl Datagrams,
     now: Time,
 ) -> Walked {
     match keyed_unless_fragment(packet, table.config(), &Hashed(table.config().seed)) {
-        (Class::Fragment, _) => {
-            let walked = walk_fragment(packet, table, policy);
-            Walked { decision: follow(packet, walked, fragments, now), ..walked }
-        }
+        (Class::Fragment, _) => match relay(packet, tier) {
+            Some(router) => Walked { class: Class::Fragment, decision: Decision::Relay(router) },
+            None => {
+                let walked = walk_fragment(packet, table, policy);
+                Walked { decision: follow(packet, walked, fragments, now), ..walked }
+            }
+        },
         (class, hash) => Walked { class, decision: decide(hash, table, policy) },
     }
 }
@@ -147,6 +155,13 @@ fn walk_fragment(packet: Packet<'_>, table: &Table<'_>, policy: &Policy) -> Walk
     Walked { class, decision: decide(hash, table, policy) }
 }
 
+/// The other router that a fragment is for.
+#[cold]
+#[inline(never)]
+fn relay(packet: Packet<'_>, tier: Option<&Tier<'_>>) -> Option<Mark> {
+    tier?.way_of(packet)?.other
+}
+
 /// What happens to a fragment after [`walk`] decided about it by itself: the first is remembered, and a
 /// later one follows it.
 #[cold]
@@ -154,7 +169,7 @@ fn walk_fragment(packet: Packet<'_>, table: &Table<'_>, policy: &Policy) -> Walk
 pub fn follow(
     packet: Packet<'_>,
     walked: Walked,
-    fragments: &mut Fragments,
+    fragments: &mut impl Datagrams,
     now: Time,
 ) -> Decision {
     let Ok(ip::Ip { addresses, protocol, fragment: Some(fragment), payload }) = ip::parse(packet)
@@ -163,11 +178,13 @@ pub fn follow(
     };
     let key = DatagramKey::new(addresses, protocol, fragment);
     let part = Part { start: fragment.offset, len: payload.full_len(), more: fragment.more };
-    if fragment.offset > 0 {
-        return fragments.later(key, part, packet, now);
-    }
-    fragments.first(key, part, walked.decision, now);
-    walked.decision
+    fragments.with(key, |fragments| {
+        if fragment.offset > 0 {
+            return fragments.later(key, part, packet, now);
+        }
+        fragments.first(key, part, walked.decision, now);
+        walked.decision
+    })
 }
 
 /// The class of a packet, and its key or the reason why it has none.

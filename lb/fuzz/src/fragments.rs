@@ -110,7 +110,7 @@ impl Router {
     fn take(&mut self, bytes: &[u8], table: &Table<'_>) {
         let (packet, policy) = (Packet::whole(bytes), Policy::default());
         let alone = walk(packet, table, &policy);
-        let walked = walk_with(packet, table, &policy, &mut self.fragments, Time(self.now));
+        let walked = walk_with(packet, table, &policy, None, &mut self.fragments, Time(self.now));
         assert_eq!(walked.class, alone.class);
         if walked.class != Class::Fragment {
             assert_eq!(walked, alone);
@@ -124,11 +124,12 @@ impl Router {
             match alone.decision {
                 Decision::Mark(mark) => self.decided(key, Some(mark)),
                 Decision::Drop(Reason::NoTarget) => self.decided(key, None),
-                Decision::Drop(_) | Decision::Hold => {}
+                Decision::Drop(_) | Decision::Hold | Decision::Relay(_) => {}
             }
             return;
         }
         match walked.decision {
+            Decision::Relay(router) => panic!("to router {router}, but there is no tier"),
             Decision::Mark(mark) => assert!(self.firsts.contains(&(key, mark)), "{mark}"),
             Decision::Hold => {
                 assert!(bytes.len() <= self.config.held_bytes);

@@ -13,7 +13,7 @@ const HEADER_LEN: usize = 512;
 /// Where the header has the number of rows.
 const ROWS: Range<usize> = 16..24;
 /// Bytes of a row.
-const ROW_LEN: usize = 512;
+const ROW_LEN: usize = 1024;
 
 pub fn run(input: &[u8]) {
     let mut choices = Choices::new(input);

@@ -1,10 +1,12 @@
 //! Any bytes as a packet.
 
 use lb_core::fast::{Lane, lane_of};
+use lb_core::frag::{FragConfig, Fragments, Secret, Time};
 use lb_core::hash::Slot;
 use lb_core::key::{Affinity, Key, KeyModes, SctpHash};
 use lb_core::table::Config;
-use lb_core::walk::{Class, Decision, Policy, Reason, keyed, walk};
+use lb_core::tier::Tier;
+use lb_core::walk::{Class, Decision, Policy, Reason, keyed, walk, walk_with};
 use lb_core::wire::{Packet, protocol};
 
 use crate::choices::Choices;
@@ -37,6 +39,7 @@ pub fn run(input: &[u8]) {
     check_later_fragment(bytes, &config);
     check_quoted(bytes, whole, &config);
     check_walk(bytes, whole, targets, &config);
+    check_tier(bytes, targets, &config);
 }
 
 /// The class of packets that the kernel decides by itself.
@@ -44,7 +47,8 @@ fn class_of(lane: &Lane) -> Class {
     match lane.protocol {
         protocol::TCP => Class::Tcp,
         protocol::UDP => Class::Udp,
-        _ => Class::Sctp,
+        protocol::SCTP => Class::Sctp,
+        _ => Class::Echo,
     }
 }
 
@@ -154,6 +158,31 @@ fn error_about(v4: bool, quoted: &[u8]) -> Vec<u8> {
 }
 
 /// The mark is that of the slot, if there is any.
+/// A tier sends fragments away, or nothing, and none to where it is.
+fn check_tier(bytes: &[u8], targets: &[u8], config: &Config) {
+    const OWN: u32 = 1;
+    let memory = Memory::new(&Config { own_mark: OWN, ..*config });
+    let table = memory.view().unwrap();
+    table.publish(&Choices::new(targets).targets(config.targets));
+    let tier = Tier::new(*table).unwrap();
+    let (packet, policy) = (Packet::whole(bytes), Policy::default());
+    let walked = |tier| {
+        let config = FragConfig { entries: 1, held: 0, ..FragConfig::default() };
+        let mut fragments = Fragments::new(config, Secret([1, 2]));
+        walk_with(packet, &table, &policy, tier, &mut fragments, Time(0))
+    };
+    let (alone, with_tier) = (walked(None), walked(Some(&tier)));
+    assert_eq!(alone.class, with_tier.class);
+    match with_tier.decision {
+        Decision::Relay(router) => {
+            assert_eq!(with_tier.class, Class::Fragment);
+            assert_ne!(router.get(), OWN);
+            assert_eq!(tier.way_of(packet).and_then(|way| way.held), Some(router));
+        }
+        decision => assert_eq!(decision, alone.decision),
+    }
+}
+
 fn check_walk(bytes: &[u8], whole: Keyed, targets: &[u8], config: &Config) {
     let memory = Memory::new(config);
     let table = memory.view().unwrap();

@@ -14,7 +14,7 @@ use crate::packet::{Extras, first_packet};
 use crate::wait;
 
 /// Packets must reach the queue with the sizes that they were sent with.
-const SHAPE: Shape = Shape { offload: false, ..Shape::STANDARD };
+pub(super) const SHAPE: Shape = Shape { offload: false, ..Shape::STANDARD };
 
 pub const CASES: &[Case] = &[
     Case {
@@ -75,10 +75,10 @@ pub const CASES: &[Case] = &[
 
 /// The kernel spreads over them by addresses, so that the fragments of a datagram stay together.
 const QUEUES: &str = "4:7";
-const TUN: &str = "frag0";
+pub(super) const TUN: &str = "frag0";
 const PING_SOURCES: u16 = 10;
 const FLOWS: u16 = 40;
-const PARTS: u16 = 5;
+pub(super) const PARTS: u16 = 5;
 
 fn large_pings(lab: &mut Lab) -> Result<()> {
     lab.table(&["init"])?;
@@ -115,7 +115,7 @@ fn large_pings(lab: &mut Lab) -> Result<()> {
 
 fn held_when_killed(lab: &mut Lab) -> Result<()> {
     start(lab, &["--tun", TUN])?;
-    let later = numbered().flat_map(|(id, flow)| [fragment(&flow, id, 1), fragment(&flow, id, 2)]);
+    let later = numbered(1).flat_map(|(id, flow)| [fragment(&flow, id, 1), fragment(&flow, id, 2)]);
     lab.send_packets(later)?;
     wait::until("fragments to be held", PATIENCE, || {
         Ok((lab.table_json("stats")?["sum"]["held_now"] == json!(2 * flows().len())).then_some(()))
@@ -153,8 +153,11 @@ fn reversed_fragments_are_held(lab: &mut Lab) -> Result<()> {
             && counted("marked") == Some(whole)
             && counted("held") == Some(early)
             && counted("held_injected") == Some(early)
-            && counted("datagrams_completed") == Some(flows().len() as u64),
-        format!("{early} fragments held and sent round, all datagrams completed"),
+            && counted("datagrams_completed") == Some(flows().len() as u64)
+            && counted("fragments_split") == Some(0),
+        format!(
+            "{early} fragments held and sent round, all datagrams completed, each in one queue"
+        ),
         &stats["sum"],
     )
 }
@@ -181,22 +184,22 @@ fn start(lab: &mut Lab, options: &[&str]) -> Result<()> {
     lab.start_lb(&[&["--queue", QUEUES], options].concat())
 }
 
-fn flows() -> Vec<Flow> {
+pub(super) fn flows() -> Vec<Flow> {
     FAMILIES.iter().flat_map(|family| flow::list(*family, Transport::Udp, FLOWS)).collect()
 }
 
-/// Each with the identification of its datagram.
-fn numbered() -> impl Iterator<Item = (u16, Flow)> {
-    (1..).zip(flows())
+/// Each with the identification of its datagram, which begin at `first`.
+pub(super) fn numbered(first: u16) -> impl Iterator<Item = (u16, Flow)> {
+    (first..).zip(flows())
 }
 
 fn send_reversed(lab: &Lab) -> Result<()> {
     let parts = |(id, flow)| (0..PARTS).rev().map(move |part| fragment(&flow, id, part));
-    lab.send_packets(numbered().flat_map(parts))
+    lab.send_packets(numbered(1).flat_map(parts))
 }
 
 /// One of the fragments of a datagram with the ports of a flow.
-fn fragment(flow: &Flow, id: u16, part: u16) -> Vec<u8> {
+pub(super) fn fragment(flow: &Flow, id: u16, part: u16) -> Vec<u8> {
     const LEN: u16 = 1440;
     let mut packet = first_packet(flow, Extras::FirstFragment);
     let more = u16::from(part + 1 < PARTS);
@@ -223,7 +226,7 @@ fn fragment(flow: &Flow, id: u16, part: u16) -> Vec<u8> {
 }
 
 /// How many datagrams each server is to get.
-fn expected_datagrams(lab: &Lab) -> Result<BTreeMap<u32, u64>> {
+pub(super) fn expected_datagrams(lab: &Lab) -> Result<BTreeMap<u32, u64>> {
     let mut expected: BTreeMap<u32, u64> =
         lab.cluster.servers().map(|server| (server.number().into(), 0)).collect();
     for (flow, lookup) in lab.lookup(&flows())? {
@@ -234,7 +237,7 @@ fn expected_datagrams(lab: &Lab) -> Result<BTreeMap<u32, u64>> {
 }
 
 /// How many each got.
-fn reassembled_datagrams(lab: &Lab) -> Result<BTreeMap<u32, u64>> {
+pub(super) fn reassembled_datagrams(lab: &Lab) -> Result<BTreeMap<u32, u64>> {
     lab.cluster
         .servers()
         .map(|id| {

@@ -1,21 +1,27 @@
 //! Function tests that are Rust functions, for what shell commands cannot say.
 
+mod breaks;
 mod connectivity;
 mod daemon;
+mod datagrams;
 mod drops;
 mod fast_plane;
 mod fragments;
 mod icmp;
 mod kernel_hash;
 mod keys;
+mod lb_check;
 mod mark;
 mod overload;
 mod pmtu;
 mod privilege;
 mod queues;
 mod reconfigure;
+mod sctp;
+mod sctp_paths;
 mod table;
 mod targets;
+mod tier;
 mod traffic;
 mod verbs;
 
@@ -26,13 +32,16 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::lab::{Lab, Shape};
+use crate::lab::{Lab, Layout, Shape};
+use crate::topology::plan::Size;
 
 /// One function test. It gets a fresh cluster of its shape, in which nothing runs yet.
 pub struct Case {
     pub name: &'static str,
     pub about: &'static str,
     pub shape: Shape,
+    /// A cluster that its overlays prepare, in place of the shape.
+    pub setting: Option<Setting>,
     /// How long it may take, cluster included.
     pub limit: Duration,
     /// Whether it needs the machine for itself.
@@ -40,14 +49,46 @@ pub struct Case {
     pub run: fn(&mut Lab) -> Result<()>,
 }
 
+/// A cluster as a scenario file would ask for it.
+#[derive(Clone, Copy)]
+pub struct Setting {
+    pub topology: &'static str,
+    pub nodes: u8,
+    pub testers: u8,
+    pub overlays: &'static [&'static str],
+    pub variables: &'static [(&'static str, &'static str)],
+}
+
+impl Case {
+    /// The cluster that it wants.
+    pub fn layout(&self) -> Layout {
+        let Some(setting) = self.setting else { return self.shape.layout() };
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Layout {
+            topology: setting.topology.to_owned(),
+            size: Size {
+                nodes: Some(setting.nodes),
+                routers: None,
+                testers: Some(setting.testers),
+            },
+            overlays: setting.overlays.iter().map(|name| (*name).to_owned()).collect(),
+            variables: setting.variables.iter().map(owned).collect(),
+        }
+    }
+}
+
 /// Far more than a case needs that asks for no more, on a busy machine too.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// How much longer a long form may take.
+const SOAK_FACTOR: u32 = 10;
 
 /// What most cases want; to be filled in with a name and the like.
 const PLAIN: Case = Case {
     name: "",
     about: "",
     shape: Shape::STANDARD,
+    setting: None,
     limit: LIMIT,
     alone: false,
     run: |_| bail!("the case does not say what to do"),
@@ -70,9 +111,15 @@ pub fn all() -> Vec<&'static Case> {
         icmp::CASES,
         drops::CASES,
         fragments::CASES,
+        datagrams::CASES,
+        tier::CASES,
         daemon::CASES,
+        lb_check::CASES,
         privilege::CASES,
         fast_plane::CASES,
+        breaks::CASES,
+        sctp::CASES,
+        sctp_paths::CASES,
     ];
     groups.into_iter().flatten().collect()
 }
@@ -80,6 +127,11 @@ pub fn all() -> Vec<&'static Case> {
 /// Whether the long forms of cases are wanted, which `make soak` runs.
 pub fn is_soak() -> bool {
     env::var_os("MARKWAY_SOAK").is_some_and(|value| value == "1")
+}
+
+/// How long something may take, whose short form may take so long.
+pub fn limit(short: Duration) -> Duration {
+    if is_soak() { short * SOAK_FACTOR } else { short }
 }
 
 /// Fails unless `holds`; the report shows both texts.

@@ -34,8 +34,9 @@ fn serves_as_a_user(lab: &mut Lab) -> Result<()> {
     lab.start_lb(&["--queue", QUEUE, "--user", "nobody"])?;
     // The filter comes last of all, after the log says ready.
     wait::until("the system-call filter", PATIENCE, || {
-        let filtered = each_thread(lab, "Seccomp")?.iter().all(|mode| mode == "2");
-        Ok(filtered.then_some(()))
+        // The thread of the queue may not be there yet.
+        let modes = threads(lab, "Seccomp")?;
+        Ok((modes.len() >= 2 && modes.iter().all(|mode| mode == "2")).then_some(()))
     })?;
     let nobody = lab.cluster.router()?.script("id -u nobody")?;
     let users = [nobody.trim(); 4].join("\t");
@@ -70,12 +71,17 @@ fn serves_as_a_user(lab: &mut Lab) -> Result<()> {
     check(status.success(), "exit code 0", status)
 }
 
-/// A field of /proc/PID/status, of every thread of `lb`.
-fn each_thread(lab: &Lab, field: &str) -> Result<Vec<String>> {
+/// A field of /proc/PID/status, of every thread of `lb` that is there.
+fn threads(lab: &Lab, field: &str) -> Result<Vec<String>> {
     let id = lab.lb()?.id();
     let status = lab.cluster.router()?.script(&format!("cat /proc/{id}/task/*/status"))?;
     let values = status.lines().filter_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    let values: Vec<String> = values.map(|value| value.trim().to_owned()).collect();
+    Ok(values.map(|value| value.trim().to_owned()).collect())
+}
+
+/// The same, once all are there.
+fn each_thread(lab: &Lab, field: &str) -> Result<Vec<String>> {
+    let values = threads(lab, field)?;
     // The main thread and that of the queue.
     check(values.len() >= 2, format!("{field} of two threads"), format!("{values:?}"))?;
     Ok(values)

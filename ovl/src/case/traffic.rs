@@ -1,12 +1,16 @@
 //! Ordinary traffic through the balancer.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
+use super::fast_plane::{ROOM, VIPS};
 use super::verbs::{connect_all, ping};
 use super::{Case, PLAIN, check};
-use crate::address::FAMILIES;
+use crate::address::{FAMILIES, Family};
 use crate::flow::Transport;
-use crate::lab::Lab;
+use crate::lab::{Lab, QUEUE};
+use crate::mconnect::Connections;
 
 pub const CASES: &[Case] = &[
     Case {
@@ -19,6 +23,22 @@ pub const CASES: &[Case] = &[
         name: "udp",
         about: "UDP exchanges spread over all servers",
         run: |lab| spread(lab, Transport::Udp),
+        ..PLAIN
+    },
+    Case {
+        name: "connects-slow",
+        about: "100,000 TCP connections by the queue, all answered, by every server",
+        limit: Duration::from_secs(90),
+        alone: true,
+        run: |lab| many_connects(lab, &[]),
+        ..PLAIN
+    },
+    Case {
+        name: "connects-fast",
+        about: "the same with lb --fast",
+        limit: Duration::from_secs(90),
+        alone: true,
+        run: |lab| many_connects(lab, &["--fast"]),
         ..PLAIN
     },
     Case {
@@ -41,6 +61,20 @@ fn spread(lab: &mut Lab, transport: Transport) -> Result<()> {
         counted.classes.get(&class).is_some_and(|count| *count >= 800),
         format!("at least 800 packets of class {class}"),
         format!("{counted:?}"),
+    )
+}
+
+fn many_connects(lab: &mut Lab, plane: &[&str]) -> Result<()> {
+    lab.start_servers()?;
+    lab.table(&["init"])?;
+    lab.activate_all()?;
+    lab.start_lb(&[&["--queue", QUEUE], &VIPS[..], &ROOM[..], plane].concat())?;
+    let (family, transport) = (Family::V4, Transport::Tcp);
+    let answers = lab.connect(Connections { family, transport, count: 100_000, seconds: 60 })?;
+    check(
+        answers.failed == 0 && answers.total() == 100_000 && answers.unevenness(4, 10).is_none(),
+        "100,000 answers of 4 servers, each within 10 % of the mean",
+        format!("{answers:?}"),
     )
 }
 

@@ -10,9 +10,6 @@ use crate::case::{self, Case, is_soak};
 use crate::lab::{Lab, Layout};
 use crate::scenario::Scenario;
 
-/// How much longer a long form may take.
-const SOAK_FACTOR: u32 = 10;
-
 /// The project's own scenario files.
 macro_rules! own {
     ($($name:literal)*) => {
@@ -37,6 +34,9 @@ const OWN: &[(&str, &str)] = own! {
     "overlay-mserver"
     "nfqlb-basic"
     "nfqlb-dual-path"
+    "nfqlb-fragrev"
+    "nfqlb-fragrev-fast"
+    "nfqlb-fragrev-queues"
     "nfqlb-mtu"
     "nfqlb-queues"
     "nfqlb-routers"
@@ -44,6 +44,17 @@ const OWN: &[(&str, &str)] = own! {
     "nfqlb-start-empty"
     "nfqlb-targets"
     "nfqlb-udp"
+    "traffic-ctraffic"
+    "traffic-hello"
+    "traffic-kahttp"
+    "evil-losses"
+    "evil-orders"
+    "evil-restart"
+    "evil-squeeze"
+    "link-impaired"
+    "mtu-jumbo"
+    "mtu-ladder"
+    "squeeze-chain"
 };
 
 /// A function test of either kind.
@@ -120,9 +131,8 @@ impl Test {
     /// How long it may take, cluster included.
     pub fn limit(&self) -> Duration {
         match &self.kind {
-            Kind::Function(case) if is_soak() => case.limit * SOAK_FACTOR,
-            Kind::Function(case) => case.limit,
-            Kind::Scenario(scenario) => scenario.limit,
+            Kind::Function(case) => case::limit(case.limit),
+            Kind::Scenario(scenario) => case::limit(scenario.limit),
         }
     }
 
@@ -137,7 +147,7 @@ impl Test {
 
     pub fn layout(&self) -> Layout {
         match &self.kind {
-            Kind::Function(case) => case.shape.layout(),
+            Kind::Function(case) => case.layout(),
             Kind::Scenario(scenario) => scenario.layout.clone(),
         }
     }
@@ -145,7 +155,9 @@ impl Test {
     pub fn run(&self, lab: &mut Lab) -> Result<()> {
         match &self.kind {
             Kind::Function(case) => {
-                lab.prepare(case.shape)?;
+                if case.setting.is_none() {
+                    lab.prepare(case.shape)?;
+                }
                 (case.run)(lab)
             }
             Kind::Scenario(scenario) => scenario.run(lab),

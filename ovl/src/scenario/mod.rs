@@ -57,6 +57,8 @@ pub enum Verb {
     Run { nodes: Nodes, expected: Expected, command: String },
     /// A program in the background of each of the nodes.
     Start { nodes: Nodes, program: String, command: String },
+    /// Links that are impaired, or no longer; the device is one of each of the nodes.
+    Impair { nodes: Nodes, device: String, words: Vec<String> },
     /// Such a program must end by itself, with exit code 0.
     Await { nodes: Nodes, program: String },
     /// Such a program must be there still, and is ended.

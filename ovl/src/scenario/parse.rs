@@ -67,7 +67,7 @@ impl Reader {
             self.in_command = true;
             return self.action(number, text);
         }
-        if matches!(word, "await" | "stop") {
+        if matches!(word, "await" | "stop" | "impair") {
             return self.action(number, without_comment(text));
         }
         self.header(word, without_comment(rest))
@@ -96,7 +96,7 @@ impl Reader {
         {
             bail!(
                 "unknown word {word:?} (about, topology, overlays, set, limit, needs, alone, step, \
-                 NODES:, within, fails, same, start, await, stop)"
+                 NODES:, within, fails, same, start, await, stop, impair)"
             );
         }
         if !self.steps.is_empty() {
@@ -210,6 +210,18 @@ fn verb(text: &str) -> Result<Verb> {
                 nodes: parse_nodes(nodes)?,
                 program: parse_program(program)?,
                 command: parse_command(command)?,
+            })
+        }
+        "impair" => {
+            let (nodes, rest) = split_word(rest);
+            let (device, words) = split_word(rest);
+            if words.is_empty() {
+                bail!("impair: not `impair NODES DEVICE WORDS` or `impair NODES DEVICE off`");
+            }
+            Ok(Verb::Impair {
+                nodes: parse_nodes(nodes)?,
+                device: device.to_owned(),
+                words: words.split_whitespace().map(str::to_owned).collect(),
             })
         }
         "await" | "stop" => {

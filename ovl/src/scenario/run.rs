@@ -11,8 +11,9 @@ use anyhow::{Context, Result, bail};
 use super::{Action, Expected, Feature, Nodes, Scenario, Verb};
 use crate::activity;
 use crate::address::NodeId;
-use crate::case::{Skip, check};
+use crate::case::{self, Skip, check};
 use crate::cluster::Cluster;
+use crate::impair::Wish;
 use crate::lab::Lab;
 use crate::node::{Node, Ran};
 use crate::process::Process;
@@ -36,9 +37,10 @@ impl Scenario {
         let mut stage = Stage { cluster: &lab.cluster, programs: &mut lab.programs };
         for step in &self.steps {
             progress::tell("step", &step.title);
-            let _limit = activity::limit(step.limit);
+            let limit = case::limit(step.limit);
+            let _limit = activity::limit(limit);
             for action in &step.actions {
-                stage.act(action, step.limit).with_context(|| Place {
+                stage.act(action, limit).with_context(|| Place {
                     step: step.title.clone(),
                     file: self.file.clone(),
                     line: action.line,
@@ -83,6 +85,24 @@ impl Stage<'_> {
                     let command = format!("{PRELUDE}exec {command}");
                     let process = node.spawn(program, &["sh", "-euc", &command])?;
                     self.programs.insert(key, process);
+                }
+            }
+            Verb::Impair { nodes, device, words } => {
+                for (id, _) in each(self.cluster, nodes)? {
+                    let link = self.cluster.link(id, device)?;
+                    progress::tell(
+                        &id.to_string(),
+                        &format!("impair {device}: {}", words.join(" ")),
+                    );
+                    match words.as_slice() {
+                        [off] if off == "off" => {
+                            let was_impaired = link.mend()?;
+                            check(was_impaired, format!("{link} to be impaired"), "it was not")?;
+                        }
+                        _ => {
+                            link.impair(&Wish { words: words.clone(), ..Wish::default() })?;
+                        }
+                    }
                 }
             }
             Verb::Await { nodes, program } => {

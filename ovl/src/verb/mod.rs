@@ -1,6 +1,7 @@
 //! What `ovl` does with clusters, a file for each verb.
 
 pub mod cp;
+pub mod impair;
 pub mod run;
 pub mod scale;
 pub mod start;

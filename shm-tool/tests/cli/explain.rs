@@ -86,7 +86,7 @@ fn all_of_an_explanation() {
         },
         // As the kernel gives it.
         "hash": 0x1d37_1cac, "slot": 113, "slot_mark": 101, "mark": 101,
-        "dropped": null, "reason": null, "plane": "fast", "queued_because": null,
+        "dropped": null, "reason": null, "plane": "fast", "queued_because": null, "tier": null,
     });
     assert_eq!(room.json(line), expected);
     assert_eq!(explain(&room, UDP, ""), expected);
@@ -266,7 +266,8 @@ fn every_packet_has_its_plane() {
         (&fragment, Some("it is a fragment")),
         (&v6("00"), Some("it has IPv6 extension headers")),
         (&v6("33"), Some("it has IPv6 extension headers")),
-        (&v6("3a"), Some("its protocol is neither TCP nor UDP nor SCTP")),
+        (&v6("3a").replacen("0600", "8000", 1), None),
+        (&v6("3a"), Some("it is neither TCP nor UDP nor SCTP nor an echo request")),
         (&encapsulated, Some("it is UDP to a port of --sctp-encap")),
     ] {
         let explained = explain(&room, hex, "");
@@ -475,4 +476,49 @@ fn a_live_capture_is_explained_at_once() {
     let line = lines.next().unwrap().unwrap();
     assert_eq!(line, "3 packets: 3 marked, 0 dropped, 0 passed over");
     assert!(child.wait().unwrap().success());
+}
+
+// ---- Tiers
+
+/// The first fragment of a datagram from 10.0.0.1 to 10.0.0.2, and a later one.
+const FRAGMENTS: [&str; 2] = [
+    "4500 001c 0007 2000 4011 0000 0a00 0001 0a00 0002 0fa0 0050 0008 0000",
+    "4500 001c 0007 0001 4011 0000 0a00 0001 0a00 0002 eeee eeee eeee eeee",
+];
+
+#[test]
+fn a_fragment_goes_to_its_router_and_a_whole_packet_does_not() {
+    let room = Room::with(&["init", "activate 101", "init --shm one --own-mark 201"]);
+    for line in [
+        "activate --shm one 201 202",
+        "init --shm two --own-mark 202",
+        "activate --shm two 202 201",
+    ] {
+        room.ok(line);
+    }
+    for (at, hex) in FRAGMENTS.iter().enumerate() {
+        let [one, two] =
+            ["one", "two"].map(|tier| explain(&room, hex, &format!("--tier-shm {tier}")));
+        assert_eq!(one["tier"]["slot"], two["tier"]["slot"]);
+        assert_eq!(one["tier"]["slot_mark"], two["tier"]["slot_mark"]);
+        let (here, there) = match one["tier"]["handled"] == "here" {
+            true => (&one, &two),
+            false => (&two, &one),
+        };
+        assert_eq!(
+            (&here["tier"]["handled"], &there["tier"]["handled"]),
+            (&json!("here"), &json!("elsewhere"))
+        );
+        assert_eq!(there["mark"], there["tier"]["slot_mark"]);
+        let alone = explain(&room, hex, "");
+        assert_eq!((&here["mark"], &here["dropped"]), (&alone["mark"], &alone["dropped"]));
+        assert_eq!(alone["mark"].is_null(), at > 0, "a later one alone is too early");
+    }
+    assert!(explain(&room, UDP, "--tier-shm one")["tier"].is_null());
+
+    let text = run_with(&room, "explain --hex - --lbshm two", FRAGMENTS[1].as_bytes()).stdout;
+    assert!(text.contains("tier     addresses, hash 0x"), "{text}");
+    let run = run_with(&room, "explain --hex - --tier-shm markway", UDP.as_bytes());
+    assert_eq!(run.code, Some(1));
+    assert!(run.stderr.contains("init --own-mark MARK"), "{}", run.stderr);
 }

@@ -1,5 +1,8 @@
-//! Where the traffic tools need the kernel unsafely: what it knows about a TCP connection.
+//! Where the traffic tools need the kernel unsafely: what it knows about a TCP connection, and
+//! network devices that are files.
 #![warn(missing_docs)]
+
+pub mod tun;
 
 use std::io;
 use std::mem;

@@ -81,6 +81,36 @@ fn a_break_is_found_on_its_path_and_nowhere_else() {
 }
 
 #[test]
+fn the_length_of_a_break_is_right_to_one_interval() {
+    const LENGTH: u64 = 500;
+    // The kernel itself ends the break, by taking the address out of the set.
+    let command = format!("nft add element inet t gone {{ 10.9.0.1 timeout {LENGTH}ms }}");
+    let script = format!(
+        "nft 'add set inet t gone {{ type ipv4_addr; flags timeout; }}'
+        nft add rule inet t c ip daddr @gone drop
+        $0 -remote-port 5003 -duration-seconds 3 -output json -during '{command}' 10.9.0.1"
+    );
+    // A busy machine makes probes late, but hardly each time.
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        let Some(run) = in_network(&script) else {
+            return;
+        };
+        assert_eq!(run.code, 0, "{run:?}");
+        let report = run.json();
+        let found = [("icmp", 10), ("udp", 10), ("connect", 100)].map(|(name, interval)| {
+            let longest = millis(&probe(&report, "10.9.0.1", name)["LongestBreak"]);
+            (name, longest, longest.abs_diff(LENGTH) <= interval)
+        });
+        if found.iter().all(|(_, _, is_right)| *is_right) {
+            return;
+        }
+        seen.push(found);
+    }
+    panic!("not {LENGTH} ms: {seen:?}");
+}
+
+#[test]
 fn a_limit_decides_about_the_exit_code_and_a_picture_is_drawn() {
     let Some(run) = in_network(
         "plot=$(mktemp --suffix .svg)

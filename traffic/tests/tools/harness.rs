@@ -13,6 +13,7 @@ use serde_json::Value;
 
 pub const BREAK_TEST: &str = env!("CARGO_BIN_EXE_break-test");
 pub const CTRAFFIC: &str = env!("CARGO_BIN_EXE_ctraffic");
+pub const EVIL: &str = env!("CARGO_BIN_EXE_evil");
 pub const HELLO_CLIENT: &str = env!("CARGO_BIN_EXE_hello-client");
 pub const HELLO_SERVER: &str = env!("CARGO_BIN_EXE_hello-server");
 pub const KAHTTP: &str = env!("CARGO_BIN_EXE_kahttp");

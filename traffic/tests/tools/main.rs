@@ -2,8 +2,10 @@
 
 mod break_test;
 mod ctraffic;
+mod evil;
 mod harness;
 mod hello;
 mod kahttp;
 mod mconnect;
+mod others;
 mod sctp;

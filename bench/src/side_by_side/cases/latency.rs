@@ -24,7 +24,10 @@ pub fn run(rig: &Rig, effort: Effort, saturation: &mut Saturation) -> anyhow::Re
         for alternative in rig.alternatives_at_once() {
             // What `lb` is compared with first carries the same load.
             let whose = match alternative {
-                Alternative::Forward | Alternative::Fast | Alternative::LbAtOnce => Alternative::Lb,
+                Alternative::Forward
+                | Alternative::Fast
+                | Alternative::Express
+                | Alternative::LbAtOnce => Alternative::Lb,
                 other => other,
             };
             match saturation_of(rig, effort, whose, saturation) {

@@ -1,6 +1,7 @@
 //! What is compared, a file for each kind of load.
 
 mod bulk;
+mod fragments;
 mod latency;
 mod memory;
 mod queues;
@@ -38,6 +39,10 @@ pub enum Case {
     Reconfigure,
     /// Memory of `lb`
     Memory,
+    /// Datagrams in two fragments, in order and reversed
+    Fragments,
+    /// The same where the peer begins to lose
+    FragmentsLimit,
 }
 
 /// How much is measured.
@@ -66,7 +71,7 @@ impl Effort {
     /// Packets of so many bytes, on the generator's CPU.
     pub fn load(self, rig: &Rig, packet_len: usize, pace: Pace) -> Load {
         let Effort { duration, burst, .. } = self;
-        Load { packet_len, pace, burst, duration, cpu: rig.generator_cpu() }
+        Load { packet_len, pace, burst, duration, cpu: rig.generator_cpu(), order: None }
     }
 }
 
@@ -102,6 +107,8 @@ impl Case {
             Case::Queues => queues::run(rig, effort),
             Case::Reconfigure => reconfigure::run(rig, effort),
             Case::Memory => memory::run(rig, effort),
+            Case::Fragments => fragments::run(rig, effort),
+            Case::FragmentsLimit => fragments::limit(rig, effort),
         }
     }
 
@@ -226,6 +233,7 @@ mod tests {
     #[test]
     fn cases_have_names() {
         let names: Vec<String> = Case::value_variants().iter().map(|case| case.name()).collect();
-        assert_eq!(names.join(","), "cpu-80k,flood,big,tcp-bulk,latency,queues,reconfigure,memory");
+        let expected = "cpu-80k,flood,big,tcp-bulk,latency,queues,reconfigure,memory,fragments,fragments-limit";
+        assert_eq!(names.join(","), expected);
     }
 }

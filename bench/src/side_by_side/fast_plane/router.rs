@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use lb_sys::nft::Nft;
+use lb_sys::nft::{Nft, TableFamily, TableId};
 
 use crate::side_by_side::consumer::Consumer;
 use crate::side_by_side::lab::Lab;
@@ -69,6 +69,6 @@ pub fn open_nft(lab: &Lab) -> anyhow::Result<Nft> {
     lab.router.enter(|| Nft::open().context("open nftables"))
 }
 
-fn nft_table() -> String {
-    format!("markway-{TABLE}")
+fn nft_table() -> TableId {
+    TableId { family: TableFamily::Inet, name: format!("markway-{TABLE}") }
 }

@@ -62,3 +62,22 @@ pub struct FragCounts {
     /// Copies dropped to make room.
     pub held_evicted: u64,
 }
+
+impl FragCounts {
+    /// Those of two tables together. Peaks need not have been at one time.
+    pub fn and(self, other: &FragCounts) -> FragCounts {
+        FragCounts {
+            entries: self.entries + other.entries,
+            entries_peak: self.entries_peak + other.entries_peak,
+            completed: self.completed + other.completed,
+            expired: self.expired + other.expired,
+            evicted: self.evicted + other.evicted,
+            held_now: self.held_now + other.held_now,
+            held_peak: self.held_peak + other.held_peak,
+            injected: self.injected + other.injected,
+            held_refused: self.held_refused + other.held_refused,
+            held_expired: self.held_expired + other.held_expired,
+            held_evicted: self.held_evicted + other.held_evicted,
+        }
+    }
+}

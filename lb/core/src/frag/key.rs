@@ -49,6 +49,10 @@ impl DatagramKey {
     pub(super) fn hash(&self, secret: Secret) -> u32 {
         secret.hash(&self.0)
     }
+
+    pub(super) fn long_hash(&self, secret: Secret) -> u64 {
+        secret.siphash(&self.0)
+    }
 }
 
 impl SourceKey {

@@ -150,8 +150,10 @@ impl Index {
         }
     }
 
-    /// Bytes for each thing, at most.
-    pub const BYTES: usize = 3 * size_of::<u32>();
+    /// Bytes for so many things.
+    pub const fn memory(len: usize) -> usize {
+        (len.next_power_of_two() + len) * size_of::<u32>()
+    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod key;
 mod list;
 mod seen;
 mod sources;
+mod witness;
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -29,6 +30,7 @@ use alloc::vec;
 pub use self::config::{FragConfig, FragCounts, Time};
 pub use self::key::{DatagramKey, Secret};
 pub use self::seen::Part;
+pub use self::witness::Witness;
 
 use self::copies::Copies;
 use self::list::{Index, Links, List};
@@ -42,9 +44,22 @@ impl FragConfig {
     /// Bytes that are allocated, to within a few.
     pub const fn memory(&self) -> usize {
         let (entries, held) = (self.entries as usize, self.held as usize);
-        entries * (size_of::<Entry>() + Index::BYTES + 2 * Links::BYTES)
+        entries * (size_of::<Entry>() + 2 * Links::BYTES)
+            + Index::memory(entries)
             + Copies::memory(held, self.held_bytes)
             + Sources::memory(held, entries)
+    }
+}
+
+/// Where datagrams are remembered: in one table, or in that of several which a datagram belongs to.
+pub trait Datagrams {
+    /// Lets `act` have the table that a datagram is in.
+    fn with<R>(&mut self, key: DatagramKey, act: impl FnOnce(&mut Fragments) -> R) -> R;
+}
+
+impl Datagrams for Fragments {
+    fn with<R>(&mut self, _: DatagramKey, act: impl FnOnce(&mut Fragments) -> R) -> R {
+        act(self)
     }
 }
 
@@ -155,7 +170,7 @@ impl Fragments {
             Decision::Mark(mark) => State::Known(mark),
             // One that cannot be read takes nothing back.
             Decision::Drop(reason) if reason != Reason::NoTarget && self.is_known(found) => return,
-            Decision::Drop(_) | Decision::Hold => State::Refused,
+            Decision::Drop(_) | Decision::Hold | Decision::Relay(_) => State::Refused,
         };
         let at = match found {
             Some(at) if self.stop_waiting(at, matches!(state, State::Known(_))) => at,

@@ -47,7 +47,9 @@ impl Sources {
     }
 
     pub const fn memory(buffers: usize, entries: usize) -> usize {
-        buffers * (size_of::<Record>() + Index::BYTES + Links::BYTES) + entries * Links::BYTES
+        buffers * (size_of::<Record>() + Links::BYTES)
+            + Index::memory(buffers)
+            + entries * Links::BYTES
     }
 
     /// How many copies are held for a source, and its oldest datagram that waits.

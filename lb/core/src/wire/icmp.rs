@@ -11,6 +11,17 @@ pub enum Version {
     V6,
 }
 
+impl Version {
+    /// The type of an echo request.
+    #[inline]
+    pub fn echo_request(self) -> u8 {
+        match self {
+            Version::V4 => 8,
+            Version::V6 => 128,
+        }
+    }
+}
+
 /// What a message is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<'a> {

@@ -8,6 +8,7 @@ pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
 pub mod l4;
+pub mod sctp;
 
 use thiserror::Error;
 

@@ -110,6 +110,11 @@ const MAX_REPEATS: u32 = 100_000;
 const SEND_ATTEMPTS: u32 = 3;
 
 impl Queue {
+    /// Bytes that a queue takes in this process, to within a few.
+    pub const fn memory(copy_range: u32) -> usize {
+        BATCH * (copy_range as usize + MESSAGE_OVERHEAD + Ring::DESCRIPTION)
+    }
+
     /// Takes over a queue. Packets that arrive from the first moment on are kept.
     pub fn open(config: &QueueConfig) -> Result<Self, OpenError> {
         let queue = config.number;

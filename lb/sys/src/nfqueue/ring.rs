@@ -26,6 +26,9 @@ impl fmt::Debug for Ring {
 }
 
 impl Ring {
+    /// Bytes for each buffer beside it.
+    pub const DESCRIPTION: usize = size_of::<libc::iovec>() + size_of::<libc::mmsghdr>();
+
     pub fn new(datagrams: usize, buffer_len: usize) -> Self {
         let mut buffers = vec![0; datagrams * buffer_len].into_boxed_slice();
         let mut vectors: Box<[libc::iovec]> = buffers

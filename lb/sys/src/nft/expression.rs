@@ -1,6 +1,6 @@
 //! What a rule is made of: steps that load, compare and decide, each with registers of four bytes.
 
-use super::message::Attributes;
+use crate::netlink::attribute::Attributes;
 
 /// A register of four bytes; what is longer goes on in the next ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -9,6 +9,8 @@ pub struct Register(pub u8);
 /// Where an offset into a packet counts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Base {
+    /// The Ethernet header; packets of other devices have none.
+    Link,
     /// The IP header.
     Network,
     /// What follows it.
@@ -24,6 +26,8 @@ pub enum Meta {
     InputDevice,
     /// 2 for IPv4, 10 for IPv6.
     Family,
+    /// A byte: 0 if the frame was for this machine alone.
+    Addressee,
 }
 
 /// How a register must stand to a value.
@@ -35,6 +39,8 @@ pub enum Comparison {
     NotEqual,
     /// Below; both in network order.
     Less,
+    /// Above; both in network order.
+    Greater,
 }
 
 /// Queues of the kernel, and what happens while nobody serves them.
@@ -124,12 +130,28 @@ pub enum Expression {
         /// Its name.
         counter: String,
     },
+    /// Ends the rule for packets beyond a rate.
+    Limit {
+        /// Packets in a second.
+        rate: u32,
+        /// How many of them may come at once.
+        burst: u32,
+    },
     /// Keeps the packet from connection tracking.
     NoTrack,
     /// To user space, by nftables' own means.
     Queue(Queues),
     /// To user space by the target of iptables, where the kernel does not have the other.
     QueueTarget(Queues),
+    /// Sends the packet to a neighbour, with one hop less to live. Only in tables of devices.
+    Forward {
+        /// 2 for IPv4, 10 for IPv6.
+        family: u8,
+        /// Has the index of the device.
+        device: Register,
+        /// Has the neighbour's address.
+        address: Register,
+    },
     /// Ends this chain; the packet goes on.
     Accept,
     /// Goes on with another chain and does not come back.
@@ -147,9 +169,11 @@ impl Expression {
             Expression::Hash { .. } => "hash",
             Expression::Lookup { .. } | Expression::CountIn { .. } => "lookup",
             Expression::Count { .. } => "objref",
+            Expression::Limit { .. } => "limit",
             Expression::NoTrack => "notrack",
             Expression::Queue(_) => "queue",
             Expression::QueueTarget(_) => "target",
+            Expression::Forward { .. } => "fwd",
             Expression::Accept | Expression::Goto(_) => "immediate",
         }
     }
@@ -167,7 +191,7 @@ impl Expression {
         match self {
             Expression::Payload { base, offset, len, to } => {
                 data.u32(1, to.number());
-                data.u32(2, if *base == Base::Network { 1 } else { 2 });
+                data.u32(2, base.number());
                 data.u32(3, *offset);
                 data.u32(4, *len);
             }
@@ -214,6 +238,14 @@ impl Expression {
                 data.u32(1, OBJECT_COUNTER);
                 data.text(2, counter);
             }
+            Expression::Limit { rate, burst } => {
+                const SECONDS: u64 = 1;
+                const PACKETS: u32 = 0;
+                data.u64(1, u64::from(*rate));
+                data.u64(2, SECONDS);
+                data.u32(3, *burst);
+                data.u32(4, PACKETS);
+            }
             Expression::NoTrack => {}
             Expression::Queue(queues) => {
                 data.u16(1, queues.first);
@@ -230,6 +262,11 @@ impl Expression {
                 info[2..4].copy_from_slice(&queues.count.to_ne_bytes());
                 info[4..6].copy_from_slice(&u16::from(queues.bypass).to_ne_bytes());
                 data.bytes(3, &info);
+            }
+            Expression::Forward { family, device, address } => {
+                data.u32(1, device.number());
+                data.u32(2, address.number());
+                data.u32(3, u32::from(*family));
             }
             Expression::Accept => write_verdict(data, VERDICT_ACCEPT, None),
             Expression::Goto(chain) => write_verdict(data, VERDICT_GOTO, Some(chain)),
@@ -265,12 +302,23 @@ impl Register {
     }
 }
 
+impl Base {
+    fn number(self) -> u32 {
+        match self {
+            Base::Link => 0,
+            Base::Network => 1,
+            Base::Transport => 2,
+        }
+    }
+}
+
 impl Meta {
     fn number(self) -> u32 {
         match self {
             Meta::Mark => 3,
             Meta::InputDevice => 6,
             Meta::Family => 15,
+            Meta::Addressee => 19,
         }
     }
 }
@@ -281,6 +329,7 @@ impl Comparison {
             Comparison::Equal => 0,
             Comparison::NotEqual => 1,
             Comparison::Less => 2,
+            Comparison::Greater => 4,
         }
     }
 }

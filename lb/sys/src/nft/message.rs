@@ -2,6 +2,8 @@
 //!
 //! Lengths and types are in the machine's byte order, numbers in the network's.
 
+use crate::netlink::attribute::{Attributes, attributes, text};
+
 pub(super) const NLM_F_REQUEST: u16 = 0x1;
 pub(super) const NLM_F_ACK: u16 = 0x4;
 pub(super) const NLM_F_DUMP: u16 = 0x300;
@@ -19,11 +21,31 @@ const BATCH_END: u16 = 0x11;
 
 const HEADER_LEN: usize = 16;
 const NFGENMSG_LEN: usize = 4;
-const ATTRIBUTE_LEN: usize = 4;
-const NESTED: u16 = 0x8000;
 
-/// IPv4 and IPv6 together.
-const NFPROTO_INET: u8 = 1;
+/// Which packets a table is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TableFamily {
+    /// Those of IPv4 and IPv6.
+    Inet = 1,
+    /// Those of IPv4.
+    Ip = 2,
+    /// All that come in by devices, before anything else looks at them.
+    Netdev = 5,
+    /// Those of IPv6.
+    Ip6 = 10,
+}
+
+impl TableFamily {
+    /// The word that nft has for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            TableFamily::Inet => "inet",
+            TableFamily::Ip => "ip",
+            TableFamily::Netdev => "netdev",
+            TableFamily::Ip6 => "ip6",
+        }
+    }
+}
 
 /// Kinds of messages (`nf_tables_msg_types`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,13 +89,13 @@ impl Messages {
 
     pub fn push(
         &mut self,
-        kind: Kind,
+        (kind, family): (Kind, TableFamily),
         flags: u16,
         sequence: u32,
         attributes: impl FnOnce(&mut Attributes<'_>),
     ) {
         let kind = SUBSYSTEM_NFTABLES << 8 | kind as u16;
-        self.header(kind, flags | NLM_F_REQUEST, sequence, [NFPROTO_INET, 0], 0, attributes);
+        self.header(kind, flags | NLM_F_REQUEST, sequence, [family as u8, 0], 0, attributes);
     }
 
     /// Adds flags to the message that begins at `start`.
@@ -100,50 +122,9 @@ impl Messages {
         self.0.extend([0; 4]);
         self.0.extend(family_version);
         self.0.extend(resource.to_be_bytes());
-        attributes(&mut Attributes(&mut self.0));
+        attributes(&mut Attributes::behind(&mut self.0));
         let len = u32::try_from(self.0.len() - start).unwrap_or(u32::MAX);
         self.0[start..start + 4].copy_from_slice(&len.to_ne_bytes());
-    }
-}
-
-/// Writes the attributes of a message.
-#[derive(Debug)]
-pub(super) struct Attributes<'a>(&'a mut Vec<u8>);
-
-impl Attributes<'_> {
-    pub fn bytes(&mut self, kind: u16, value: &[u8]) {
-        let len = u16::try_from(ATTRIBUTE_LEN + value.len()).unwrap_or(u16::MAX);
-        self.0.extend(len.to_ne_bytes());
-        self.0.extend(kind.to_ne_bytes());
-        self.0.extend(value);
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
-    }
-
-    pub fn text(&mut self, kind: u16, text: &str) {
-        let len = u16::try_from(ATTRIBUTE_LEN + text.len() + 1).unwrap_or(u16::MAX);
-        self.0.extend(len.to_ne_bytes());
-        self.0.extend(kind.to_ne_bytes());
-        self.0.extend(text.as_bytes());
-        self.0.push(0);
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
-    }
-
-    pub fn u16(&mut self, kind: u16, number: u16) {
-        self.bytes(kind, &number.to_be_bytes());
-    }
-
-    pub fn u32(&mut self, kind: u16, number: u32) {
-        self.bytes(kind, &number.to_be_bytes());
-    }
-
-    /// Whatever is nested holds at most 65,531 bytes: the length is a number of 16 bits.
-    pub fn nested(&mut self, kind: u16, inside: impl FnOnce(&mut Attributes<'_>)) {
-        let start = self.0.len();
-        self.0.extend([0; 2]);
-        self.0.extend((kind | NESTED).to_ne_bytes());
-        inside(&mut Attributes(self.0));
-        let len = u16::try_from(self.0.len() - start).unwrap_or(u16::MAX);
-        self.0[start..start + 2].copy_from_slice(&len.to_ne_bytes());
     }
 }
 
@@ -202,37 +183,6 @@ fn refused(body: &[u8], flags: u16) -> Option<Answer<'_>> {
     Some(Answer::Refused { errno, said, offset: offset.map(|offset| offset as usize) })
 }
 
-/// Attributes one behind the other, as far as they make sense.
-pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    /// The upper bits say "nested" and "in network order".
-    const KIND: u16 = 0x3fff;
-    let mut rest = bytes;
-    std::iter::from_fn(move || {
-        let len = usize::from(u16::from_ne_bytes(*rest.first_chunk()?));
-        let kind = u16::from_ne_bytes(*rest.get(2..)?.first_chunk()?);
-        let value = rest.get(ATTRIBUTE_LEN..len)?;
-        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind & KIND, value))
-    })
-}
-
-/// The first attribute of a kind.
-pub(super) fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
-    attributes(bytes).find(|(found, _)| *found == kind).map(|(_, value)| value)
-}
-
-pub(super) fn text(value: &[u8]) -> Option<&str> {
-    std::str::from_utf8(value.strip_suffix(&[0]).unwrap_or(value)).ok()
-}
-
-pub(super) fn number(value: &[u8]) -> Option<u32> {
-    value.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
-}
-
-pub(super) fn long_number(value: &[u8]) -> Option<u64> {
-    value.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
-}
-
 #[cfg(test)]
 #[cfg(target_endian = "little")]
 mod tests {
@@ -254,7 +204,7 @@ mod tests {
     #[test]
     fn a_message_with_nested_attributes() {
         let mut messages = Messages::default();
-        messages.push(Kind::GetTable, NLM_F_ACK, 5, |attributes| {
+        messages.push((Kind::GetTable, TableFamily::Inet), NLM_F_ACK, 5, |attributes| {
             attributes.text(1, "ab");
             attributes.nested(4, |inside| inside.u32(2, 7));
         });

@@ -3,21 +3,25 @@
 //! The messages are built here, without a library: see docs/fast-plane.md for the reasons.
 
 mod expression;
+mod found;
 mod message;
+mod survey;
 mod transaction;
 
 pub use expression::{Base, Comparison, Expression, Meta, Queues, Register};
-pub use transaction::{Hook, PRIORITY, Rule, Transaction};
+pub use found::{ChainInfo, CounterInfo, Entry, MapInfo, MarkCount, RuleInfo, TableInfo};
+pub use message::TableFamily;
+pub use survey::{Spread, Step, Survey, SurveyedChain, SurveyedRule};
+pub use transaction::{Hook, MapValue, PRIORITY, Rule, TableId, Transaction};
 
 use std::io;
 
 use thiserror::Error;
 
 use crate::netlink::Socket;
-use message::{
-    Answer, Attributes, Kind, Messages, NLM_F_DUMP, attribute, attributes, long_number, number,
-    text,
-};
+use crate::netlink::attribute::{Attributes, attribute, attributes, long_number, number, text};
+use message::{Answer, Kind, Messages, NLM_F_DUMP};
+use transaction::Refused;
 
 /// Why the kernel did not do what it was asked for.
 #[derive(Debug, Error)]
@@ -32,6 +36,8 @@ pub enum NftError {
         what: String,
         /// Which step of a rule.
         expression: Option<String>,
+        /// In a table of which family; none if it was the whole that was refused.
+        family: Option<TableFamily>,
         /// Why.
         cause: io::Error,
         /// What the kernel says about it.
@@ -62,6 +68,11 @@ impl NftError {
         }
     }
 
+    /// Whether a table of this family is what the kernel does not take.
+    pub fn is_about(&self, of: TableFamily) -> bool {
+        matches!(self, NftError::Refused { family, .. } if *family == Some(of))
+    }
+
     /// Whether it is about something that is not there.
     pub fn is_missing(&self) -> bool {
         match self {
@@ -71,75 +82,6 @@ impl NftError {
             _ => false,
         }
     }
-}
-
-/// A table as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableInfo {
-    /// What its maker wrote about it.
-    pub comment: Option<String>,
-    /// Whether it is switched off.
-    pub dormant: bool,
-}
-
-/// A chain as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChainInfo {
-    /// Its name.
-    pub name: String,
-    /// Where packets enter it.
-    pub entry: Entry,
-}
-
-/// How packets get into a chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry {
-    /// From other chains only.
-    None,
-    /// By a hook as [`Transaction::add_chain`] makes it.
-    Hook(Hook),
-    /// By a hook with another place, type or policy.
-    Other,
-}
-
-/// A rule as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RuleInfo {
-    /// Its chain.
-    pub chain: String,
-    /// What its maker wrote about it.
-    pub comment: Option<String>,
-}
-
-/// A set or map as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MapInfo {
-    /// Its name.
-    pub name: String,
-    /// How many elements it has room for.
-    pub size: Option<u32>,
-}
-
-/// What a counter has counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CounterInfo {
-    /// Its name.
-    pub name: String,
-    /// Packets.
-    pub packets: u64,
-    /// Bytes of them, from the IP header on.
-    pub bytes: u64,
-}
-
-/// What the element of a set has counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MarkCount {
-    /// The element.
-    pub mark: u32,
-    /// Packets.
-    pub packets: u64,
-    /// Bytes of them, from the IP header on.
-    pub bytes: u64,
 }
 
 /// A connection to nftables of this network namespace.
@@ -187,8 +129,8 @@ impl Nft {
         self.each_answer(OPERATION, |answered, answer| match answer {
             Answer::Done if answered == sequence => done = true,
             Answer::Refused { errno, said, offset } if refused.is_none() => {
-                let (what, expression) = transaction.refused(answered, offset);
-                refused = Some(refusal(what, expression, errno, said));
+                let part = transaction.refused(answered, offset);
+                refused = Some(refusal(part, errno, said));
             }
             Answer::Done | Answer::Refused { .. } | Answer::Object { .. } => {}
         })?;
@@ -204,7 +146,7 @@ impl Nft {
         const ID: u16 = 1;
         let found = self.get(
             "read the generation",
-            Kind::GetGeneration,
+            (Kind::GetGeneration, TableFamily::Inet),
             0,
             |_| {},
             |object| attribute(object, ID).and_then(number),
@@ -213,13 +155,13 @@ impl Nft {
     }
 
     /// A table, if it is there.
-    pub fn table(&mut self, name: &str) -> Result<Option<TableInfo>, NftError> {
+    pub fn table(&mut self, table: &TableId) -> Result<Option<TableInfo>, NftError> {
         const DORMANT: u32 = 1;
         let found = self.get(
             "read a table",
-            Kind::GetTable,
+            (Kind::GetTable, table.family),
             0,
-            |attributes| attributes.text(1, name),
+            |attributes| attributes.text(1, &table.name),
             |object| {
                 let flags = attribute(object, 2).and_then(number).unwrap_or(0);
                 let comment = attribute(object, 6).and_then(transaction::comment);
@@ -235,28 +177,28 @@ impl Nft {
     }
 
     /// The chains of a table.
-    pub fn chains(&mut self, table: &str) -> Result<Vec<ChainInfo>, NftError> {
+    pub fn chains(&mut self, table: &TableId) -> Result<Vec<ChainInfo>, NftError> {
         self.get(
             "list chains",
-            Kind::GetChain,
+            (Kind::GetChain, table.family),
             NLM_F_DUMP,
             |_| {},
             |object| {
-                (named(object, 1)? == table).then_some(())?;
+                (named(object, 1)? == table.name).then_some(())?;
                 Some(ChainInfo { name: named(object, 3)?.into(), entry: entry(object) })
             },
         )
     }
 
     /// The rules of a table in their order.
-    pub fn rules(&mut self, table: &str) -> Result<Vec<RuleInfo>, NftError> {
+    pub fn rules(&mut self, table: &TableId) -> Result<Vec<RuleInfo>, NftError> {
         self.get(
             "list rules",
-            Kind::GetRule,
+            (Kind::GetRule, table.family),
             NLM_F_DUMP,
-            |attributes| attributes.text(1, table),
+            |attributes| attributes.text(1, &table.name),
             |object| {
-                (named(object, 1)? == table).then_some(())?;
+                (named(object, 1)? == table.name).then_some(())?;
                 let comment = attribute(object, 7).and_then(transaction::comment);
                 let comment = comment.map(String::from);
                 Some(RuleInfo { chain: named(object, 2)?.into(), comment })
@@ -265,14 +207,14 @@ impl Nft {
     }
 
     /// The sets and maps of a table.
-    pub fn maps(&mut self, table: &str) -> Result<Vec<MapInfo>, NftError> {
+    pub fn maps(&mut self, table: &TableId) -> Result<Vec<MapInfo>, NftError> {
         self.get(
             "list maps",
-            Kind::GetSet,
+            (Kind::GetSet, table.family),
             NLM_F_DUMP,
-            |attributes| attributes.text(1, table),
+            |attributes| attributes.text(1, &table.name),
             |object| {
-                (named(object, 1)? == table).then_some(())?;
+                (named(object, 1)? == table.name).then_some(())?;
                 let description = attribute(object, 9);
                 let size = description.and_then(|inside| attribute(inside, 1)).and_then(number);
                 Some(MapInfo { name: named(object, 2)?.into(), size })
@@ -284,7 +226,7 @@ impl Nft {
     /// the kernel a time that grows with the square of its size.
     pub fn elements(
         &mut self,
-        table: &str,
+        table: &TableId,
         map: &str,
         first: u32,
         end: u32,
@@ -294,8 +236,8 @@ impl Nft {
         while next < end {
             let last = end.min(next.saturating_add(many));
             let mut messages = Messages::default();
-            messages.push(Kind::GetElements, 0, 1, |attributes| {
-                transaction::write_keys(attributes, table, map, next..last);
+            messages.push((Kind::GetElements, table.family), 0, 1, |attributes| {
+                transaction::write_keys(attributes, &table.name, map, next..last);
             });
             self.request(OPERATION, &messages)?;
             let (before, mut refused) = (found.len(), None);
@@ -323,15 +265,25 @@ impl Nft {
         Ok(found)
     }
 
+    /// All that a map of few elements has, as bytes, in ascending order of the keys.
+    pub fn values(&mut self, table: &TableId, map: &str) -> Result<Vec<(u32, Vec<u8>)>, NftError> {
+        fn value(element: &[u8]) -> Option<(u32, Vec<u8>)> {
+            Some((word(element, 1)?, bytes(element, 2)?.to_vec()))
+        }
+        let mut values = self.all_elements("read a small map", table, map, value)?;
+        values.sort_unstable();
+        Ok(values)
+    }
+
     /// The counters of a table.
-    pub fn counters(&mut self, table: &str) -> Result<Vec<CounterInfo>, NftError> {
+    pub fn counters(&mut self, table: &TableId) -> Result<Vec<CounterInfo>, NftError> {
         self.get(
             "read counters",
-            Kind::GetObject,
+            (Kind::GetObject, table.family),
             NLM_F_DUMP,
-            |attributes| attributes.text(1, table),
+            |attributes| attributes.text(1, &table.name),
             |object| {
-                (named(object, 1)? == table).then_some(())?;
+                (named(object, 1)? == table.name).then_some(())?;
                 let data = attribute(object, 4)?;
                 let count = |kind| attribute(data, kind).and_then(long_number);
                 let name = named(object, 2)?.into();
@@ -341,27 +293,41 @@ impl Nft {
     }
 
     /// What the elements of a set have counted, in ascending order.
-    pub fn counters_by_mark(&mut self, table: &str, set: &str) -> Result<Vec<MarkCount>, NftError> {
-        let found = self.get(
-            "read counters of a set",
-            Kind::GetElements,
-            NLM_F_DUMP,
-            |attributes| {
-                attributes.text(1, table);
-                attributes.text(2, set);
-            },
-            |object| Some(elements(object).filter_map(mark_count).collect::<Vec<_>>()),
-        )?;
-        let mut counts = found.concat();
+    pub fn counters_by_mark(
+        &mut self,
+        table: &TableId,
+        set: &str,
+    ) -> Result<Vec<MarkCount>, NftError> {
+        let mut counts = self.all_elements("read counters of a set", table, set, mark_count)?;
         counts.sort_unstable_by_key(|count| count.mark);
         Ok(counts)
+    }
+
+    fn all_elements<T>(
+        &mut self,
+        operation: &'static str,
+        table: &TableId,
+        set: &str,
+        read: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, NftError> {
+        let found = self.get(
+            operation,
+            (Kind::GetElements, table.family),
+            NLM_F_DUMP,
+            |attributes| {
+                attributes.text(1, &table.name);
+                attributes.text(2, set);
+            },
+            |object| Some(elements(object).filter_map(&read).collect::<Vec<_>>()),
+        )?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// Asks for objects; `read` takes from each what is wanted.
     fn get<T>(
         &mut self,
         operation: &'static str,
-        kind: Kind,
+        kind: (Kind, TableFamily),
         flags: u16,
         attributes: impl Fn(&mut Attributes<'_>),
         read: impl Fn(&[u8]) -> Option<T>,
@@ -430,8 +396,11 @@ fn elements(object: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 fn word(element: &[u8], kind: u16) -> Option<u32> {
-    let value = attribute(attribute(element, kind)?, expression::DATA_VALUE)?;
-    value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+    bytes(element, kind)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+}
+
+fn bytes(element: &[u8], kind: u16) -> Option<&[u8]> {
+    attribute(attribute(element, kind)?, expression::DATA_VALUE)
 }
 
 fn mark_count(element: &[u8]) -> Option<MarkCount> {
@@ -455,7 +424,7 @@ fn entry(chain: &[u8]) -> Entry {
         let hook_number = attribute(hook, 1).and_then(number)?;
         let priority = i32::from_be_bytes(*attribute(hook, 2)?.first_chunk()?);
         let accepts = attribute(chain, POLICY).and_then(number)? == ACCEPT;
-        Hook::of(hook_number, priority, named(chain, TYPE)?).filter(|_| accepts)
+        Hook::of(hook_number, priority, named(chain, TYPE)?, named(hook, 3)).filter(|_| accepts)
     };
     known().map_or(Entry::Other, Entry::Hook)
 }
@@ -467,12 +436,14 @@ fn failed(operation: &'static str) -> impl Fn(io::Error) -> NftError {
     }
 }
 
-fn refusal(what: String, expression: Option<String>, errno: i32, said: Option<&str>) -> NftError {
+fn refusal(part: Refused, errno: i32, said: Option<&str>) -> NftError {
+    let Refused { what, expression, family } = part;
     match errno {
         libc::EPERM => NftError::NotPermitted,
         _ => NftError::Refused {
             what,
             expression,
+            family,
             cause: io::Error::from_raw_os_error(errno),
             said: said.map(String::from),
         },

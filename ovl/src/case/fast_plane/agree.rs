@@ -19,6 +19,9 @@ use crate::wait;
 
 const SPOKEN: [Transport; 3] = [Transport::Tcp, Transport::Udp, Transport::Sctp];
 
+/// Echo requests of each family, from a source each.
+const ECHOES: u16 = 3_000;
+
 /// Flows whose marks are traced together; the trace has room for 65,535.
 const AT_ONCE: usize = 20_000;
 
@@ -34,13 +37,23 @@ pub(super) fn planes_agree(lab: &mut Lab) -> Result<()> {
             check_plane(lab, plane)?;
             let trace = Trace::of_marks(lab.cluster.router()?)?;
             for family in FAMILIES {
-                for transport in SPOKEN {
+                for transport in SPOKEN.into_iter().chain([Transport::Icmp]) {
                     for extras in [Extras::None, Extras::Some] {
-                        let kind = Kind { family, transport, extras };
-                        random_flows_agree(lab, &trace, &mut random, kind, count, plane)
-                            .with_context(|| {
-                                format!("{kind:?}, {plane} plane, {init:?}, seed {seed}")
-                            })?;
+                        let flows = match transport {
+                            Transport::Icmp => flow::list_echo(family, ECHOES),
+                            _ => random.flows(family, transport, count),
+                        };
+                        // Behind IPv4 options the kernel finds what it looks for, too.
+                        let plain = family == Family::V4 || extras == Extras::None;
+                        let for_kernel = plane == "fast" && plain;
+                        flows_agree(lab, &trace, &flows, extras, for_kernel).with_context(
+                            || {
+                                format!(
+                                    "{family} {transport}, {extras:?}, {plane} plane, {init:?}, \
+                                 seed {seed}"
+                                )
+                            },
+                        )?;
                     }
                 }
             }
@@ -50,27 +63,17 @@ pub(super) fn planes_agree(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Kind {
-    family: Family,
-    transport: Transport,
-    extras: Extras,
-}
-
-fn random_flows_agree(
+/// Each flow gets the mark that is told for it, by the kernel or by the queue.
+fn flows_agree(
     lab: &Lab,
     trace: &Trace,
-    random: &mut Random,
-    kind: Kind,
-    count: usize,
-    plane: &str,
+    flows: &[Flow],
+    extras: Extras,
+    for_kernel: bool,
 ) -> Result<()> {
-    let flows = random.flows(kind.family, kind.transport, count);
-    // Behind IPv4 options the ports are where the kernel looks for them, too.
-    let for_kernel = plane == "fast" && (kind.family == Family::V4 || kind.extras == Extras::None);
     for flows in flows.chunks(AT_ONCE) {
         let before = status(lab)?;
-        let sent: Vec<Vec<u8>> = flows.iter().map(|flow| first_packet(flow, kind.extras)).collect();
+        let sent: Vec<Vec<u8>> = flows.iter().map(|flow| first_packet(flow, extras)).collect();
         let expected = explained(lab, &sent)?;
         let marks = trace_packets(lab, trace, sent.into_iter())?;
         for (flow, expected) in flows.iter().zip(expected) {
@@ -95,7 +98,7 @@ fn random_flows_agree(
 }
 
 /// The marks that `shm-tool` tells for packets.
-fn explained(lab: &Lab, packets: &[Vec<u8>]) -> Result<Vec<Option<u32>>> {
+pub(super) fn explained(lab: &Lab, packets: &[Vec<u8>]) -> Result<Vec<Option<u32>>> {
     const FILE: &str = "/run/flows.pcap";
     let router = lab.cluster.router()?;
     fs::write(router.entry().machine_path(FILE), pcap(packets)).context("write a capture")?;
@@ -200,8 +203,12 @@ pub(super) fn the_rest_goes_to_the_queue(lab: &mut Lab) -> Result<()> {
         let flows = flow::list(family, Transport::Sctp, 60);
         lab.send_packets(flows.iter().map(|flow| encapsulated(flow, 7000, 9899)))?;
         grew_by(0, 60, &format!("{family} SCTP in UDP"))?;
-        lab.send_flows(&flow::list_echo(family, 60), Extras::None)?;
-        grew_by(0, 60, &format!("{family} echo"))?;
+        let flows = flow::list_echo(family, 60);
+        let marked = flows.iter().filter(|flow| is_in_upper_half(flow)).count() as u64;
+        lab.send_flows(&flows, Extras::None)?;
+        grew_by(60 - marked, marked, &format!("{family} echo"))?;
+        lab.send_packets(flows.iter().map(cut_packet))?;
+        grew_by(0, 60, &format!("{family} echo, cut within its header"))?;
     }
     let stats = lab.stats()?.sum;
     // First fragments are decided like whole packets, and those of IPv6 are followed by the last one; to
@@ -209,9 +216,9 @@ pub(super) fn the_rest_goes_to_the_queue(lab: &mut Lab) -> Result<()> {
     check(
         stats.class("fragment") == 2 * 3 * 2 * 60
             && stats.dropped_for("early_fragment") == 3 * 60
-            && stats.dropped_for("truncated") == 2 * 3 * 60
+            && stats.dropped_for("truncated") == 2 * 4 * 60
             && stats.class("sctp_in_udp") == 120,
-        "720 fragments, 180 of them early, 360 cut packets, 120 packets of SCTP in UDP",
+        "720 fragments, 180 of them early, 480 cut packets, 120 packets of SCTP in UDP",
         format!("{stats:?}"),
     )
 }

@@ -4,6 +4,7 @@ mod agree;
 mod beside;
 mod changes;
 mod counts;
+mod express;
 mod rules;
 
 use std::time::Duration;
@@ -101,6 +102,34 @@ pub const CASES: &[Case] = &[
         ..PLAIN
     },
     Case {
+        name: "express-agrees",
+        about: "random flows reach their server, at once or through the stack, whatever they have",
+        shape: UNTOUCHED,
+        limit: Duration::from_secs(120),
+        run: express::all_planes_agree,
+        ..PLAIN
+    },
+    Case {
+        name: "express-leaves-to-stack",
+        about: "packets that die or do not fit are left to the IP stack",
+        shape: UNTOUCHED,
+        run: express::the_stack_keeps_its_work,
+        ..PLAIN
+    },
+    Case {
+        name: "express-follows",
+        about: "next hops follow routes and devices",
+        shape: UNTOUCHED,
+        run: express::routes_are_followed,
+        ..PLAIN
+    },
+    Case {
+        name: "express-comes-and-goes",
+        about: "the express plane goes on without lb, is taken over, mended and taken away",
+        run: express::it_comes_stays_and_goes,
+        ..PLAIN
+    },
+    Case {
         name: "fast-user",
         about: "lb --fast --user follows the table and mends rules without other rights",
         run: beside::few_rights_suffice,
@@ -108,26 +137,26 @@ pub const CASES: &[Case] = &[
     },
 ];
 
-const VIPS: [&str; 3] = ["--vip", "10.0.0.0/32", "1000::/128"];
+pub(super) const VIPS: [&str; 3] = ["--vip", "10.0.0.0/32", "1000::/128"];
 
 /// Room for what arrives while `lb` has no processor for a second.
-const ROOM: [&str; 4] = ["--queue-length", "65535", "--receive-buffer", "256M"];
+pub(super) const ROOM: [&str; 4] = ["--queue-length", "65535", "--receive-buffer", "256M"];
 
 /// A table with all servers in it, and `lb` with rules of its own and these options.
-fn start(lab: &mut Lab, init: &[&str], options: &[&str]) -> Result<()> {
+pub(super) fn start(lab: &mut Lab, init: &[&str], options: &[&str]) -> Result<()> {
     lab.table(&[&["init"], init].concat())?;
     lab.activate_all()?;
     lab.start_lb(&[&["--queue", QUEUE], &VIPS[..], &ROOM[..], options].concat())
 }
 
 /// What `lb --status` says.
-fn status(lab: &Lab) -> Result<Value> {
+pub(super) fn status(lab: &Lab) -> Result<Value> {
     let report = lab.cluster.router()?.run(&["lb", "--status", "--json"])?.success()?;
     serde_json::from_str(&report).context("read lb --status")
 }
 
 /// Packets that one of the planes had, as the rules count them.
-fn packets(status: &Value, plane: &str) -> Result<u64> {
+pub(super) fn packets(status: &Value, plane: &str) -> Result<u64> {
     status[plane]["packets"].as_u64().with_context(|| format!("read lb --status: no {plane}"))
 }
 
@@ -153,7 +182,7 @@ fn foreign_rules(router: &Node) -> Result<String> {
         .collect()
 }
 
-fn end(lab: &mut Lab) -> Result<()> {
+pub(super) fn end(lab: &mut Lab) -> Result<()> {
     let lb = lab.lb_mut()?;
     lb.signal("TERM")?;
     let status = lb.wait(PATIENCE)?;

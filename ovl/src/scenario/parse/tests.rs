@@ -69,7 +69,8 @@ fn reads_actions() {
                  same router: date\n\
                  start 201 lb-2: lb --queue 2\n\
                  await 221 load # it ends\n\
-                 stop 201 lb-2\n"
+                 stop 201 lb-2\n\
+                 impair 221 eth1 loss 1% delay 5ms # for a while\n"
         ),
         [
             run(Nodes::OfRole(Role::Server), Expected::Success, "shm-tool show # of all"),
@@ -83,6 +84,11 @@ fn reads_actions() {
             Verb::Start { nodes: one(201), program: named("lb-2"), command: named("lb --queue 2") },
             Verb::Await { nodes: one(221), program: named("load") },
             Verb::Stop { nodes: one(201), program: named("lb-2") },
+            Verb::Impair {
+                nodes: one(221),
+                device: named("eth1"),
+                words: ["loss", "1%", "delay", "5ms"].map(named).into(),
+            },
         ]
     );
 }
@@ -112,6 +118,7 @@ fn every_mistake_has_its_line() {
         ("start 201 lb", "x.case:4: start: not `start NODES NAME: COMMAND`"),
         ("start 201 ../lb: lb", "x.case:4: \"../lb\" is no name"),
         ("stop 201", "x.case:4: \"\" is no name"),
+        ("impair 201 eth1", "x.case:4: impair: not `impair NODES DEVICE WORDS`"),
         ("stop 201 lb\n  more", "x.case:5: an indented line"),
         ("221: true\nset A=b", "x.case:5: set belongs before the first step"),
         ("step", "x.case:4: step: it has no title"),

@@ -6,12 +6,13 @@ use lb_core::fast::{Why, lane_of};
 use lb_core::frag::{Fragments, Time};
 use lb_core::hash::{Hash, Slot};
 use lb_core::key::Key;
-use lb_core::table::Table;
 use lb_core::target::Mark;
+use lb_core::tier::Way;
 use lb_core::walk::{Class, Decision, Policy, Reason, Walked, follow, keyed};
 use lb_core::wire::Packet;
 use serde_json::{Map, Value, json};
 
+use super::Tables;
 use super::headers::{Headers, Last};
 use crate::columns::{Align, aligned};
 
@@ -21,6 +22,8 @@ pub struct Explanation {
     found: Option<Found>,
     /// Why not the kernel but the queue decides, with `lb --fast`; none if the kernel does.
     queued: Option<Queued>,
+    /// Where the tier sends it, if it is a fragment and there is a tier.
+    way: Option<Way>,
 }
 
 /// What keeps a packet from the fast plane.
@@ -48,10 +51,11 @@ impl Explanation {
     /// `fragments` remembers what was decided about the packets before.
     pub fn of(
         packet: Packet<'_>,
-        table: &Table<'_>,
+        tables: &Tables<'_>,
         policy: &Policy,
         fragments: &mut Fragments,
     ) -> Self {
+        let Tables { table, tier } = tables;
         let config = table.config();
         let Headers { texts, last, .. } = Headers::of(packet, &config.modes);
         let (class, key) = keyed(packet, config);
@@ -80,15 +84,18 @@ impl Explanation {
             Err(why) => Some(Queued::Packet(why)),
             Ok(_) => match decision {
                 Decision::Mark(_) => None,
-                Decision::Drop(_) | Decision::Hold => Some(Queued::EmptySlot),
+                Decision::Drop(_) | Decision::Hold | Decision::Relay(_) => Some(Queued::EmptySlot),
             },
         };
         let mut walked = Walked { class, decision };
-        if class == Class::Fragment {
+        let way = tier.as_ref().and_then(|tier| tier.way_of(packet));
+        if let Some(router) = way.and_then(|way| way.other) {
+            walked.decision = Decision::Relay(router);
+        } else if class == Class::Fragment {
             // No time passes here: what is explained is not how long lb remembers.
             walked.decision = follow(packet, walked, fragments, Time(0));
         }
-        Explanation { walked, headers: texts, found: found.ok(), queued }
+        Explanation { walked, headers: texts, found: found.ok(), queued, way }
     }
 
     pub fn json(&self) -> Map<String, Value> {
@@ -100,8 +107,16 @@ impl Explanation {
                 "words": words(&found.key),
             })
         });
+        let tier = self.way.map(|way| {
+            json!({
+                "hash": way.hash.0,
+                "slot": way.slot.0,
+                "slot_mark": way.held.map(Mark::get),
+                "handled": if way.other.is_some() { "elsewhere" } else { "here" },
+            })
+        });
         let (mark, dropped, reason) = match self.walked.decision {
-            Decision::Mark(mark) => (Some(mark.get()), None, None),
+            Decision::Mark(mark) | Decision::Relay(mark) => (Some(mark.get()), None, None),
             Decision::Drop(reason) => (None, Some(reason.name()), Some(reason.to_string())),
             Decision::Hold => (None, None, None),
         };
@@ -117,6 +132,7 @@ impl Explanation {
             ("reason", json!(reason)),
             ("plane", json!(if self.queued.is_some() { "slow" } else { "fast" })),
             ("queued_because", json!(self.queued.as_ref().map(Queued::to_string))),
+            ("tier", json!(tier)),
         ];
         pairs.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
     }
@@ -130,6 +146,9 @@ impl Explanation {
             rows.push(("words", words(&found.key).join(" ")));
             rows.push(("hash", found.hash.to_string()));
             rows.push(("slot", found.slot.0.to_string()));
+        }
+        if let Some(way) = &self.way {
+            rows.push(("tier", way_text(way)));
         }
         rows.push(self.outcome());
         rows.push((
@@ -150,7 +169,10 @@ impl Explanation {
         let (label, outcome) = self.outcome();
         let plane = if self.queued.is_some() { "slow" } else { "fast" };
         let class = self.walked.class.name();
-        let line = format!("{class}: {headers}: {label} {outcome}; {plane} plane\n");
+        let mut line = format!("{class}: {headers}: {label} {outcome}; {plane} plane\n");
+        if let Some(way) = &self.way {
+            line.push_str(&format!("    tier {}\n", way_text(way)));
+        }
         match &self.found {
             None => line,
             Some(found) => {
@@ -169,6 +191,9 @@ impl Explanation {
                 Some(false) => ("mark", format!("{mark}, because no target is active")),
                 None => ("mark", format!("{mark}, that of the first fragment of its datagram")),
             },
+            Decision::Relay(router) => {
+                ("mark", format!("{router}, that of the router of the tier which handles it"))
+            }
             Decision::Drop(reason) => ("dropped", format!("{}: {reason}", reason.name())),
             Decision::Hold => ("held", "until the first fragment of its datagram comes".into()),
         }
@@ -192,6 +217,16 @@ impl Found {
             false => parts,
         }
     }
+}
+
+fn way_text(way: &Way) -> String {
+    let (hash, slot) = (way.hash, way.slot.0);
+    let whose = match (way.held, way.other) {
+        (_, Some(router)) => format!("which holds router {router}"),
+        (Some(_), None) => "which holds this router: it is handled here".into(),
+        (None, None) => "which is empty: it is handled here".into(),
+    };
+    format!("addresses, hash {hash}, slot {slot}, {whose}")
 }
 
 fn parts(key: &Key, last: Last) -> Vec<&'static str> {

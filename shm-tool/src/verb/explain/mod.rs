@@ -12,9 +12,10 @@ use lb_core::counters::{Counter, Counts};
 use lb_core::frag::{FragConfig, Fragments, Secret};
 use lb_core::table::Table;
 use lb_core::target::Mark;
+use lb_core::tier::Tier;
 use lb_core::walk::Policy;
 use lb_core::wire::Packet;
-use lb_sys::shm::{Folder, MappedTable};
+use lb_sys::shm::{Folder, MappedTable, Name};
 use serde_json::{Value, json};
 
 use self::explanation::Explanation;
@@ -74,6 +75,9 @@ pub struct Explain {
     /// Mark of packets while no target is active, as of lb [default: such packets are dropped]
     #[arg(long, value_name = "MARK", value_parser = mark)]
     no_targets_mark: Option<Mark>,
+    /// The table of a tier of routers, as of lb: which of them handles a fragment
+    #[arg(long, value_name = "NAME", alias = "lbshm")]
+    tier_shm: Option<Name>,
     #[command(flatten)]
     format: JsonArg,
 }
@@ -82,19 +86,27 @@ impl Explain {
     pub fn run(&self, folder: &Folder) -> Result<(), Error> {
         let name = &self.table.name;
         let mapped = MappedTable::open(folder, name)?;
-        let damaged = |cause| Error::Table { table: name.clone(), cause };
-        mapped.snapshot().map_err(damaged)?;
-        let table = mapped.table().map_err(damaged)?;
+        let table = sound(&mapped, name)?;
+        let of_tier = self.tier_shm.as_ref().map(|name| MappedTable::open(folder, name));
+        let of_tier = of_tier.transpose()?;
+        let tier = match (&of_tier, &self.tier_shm) {
+            (Some(mapped), Some(name)) => Some(
+                Tier::new(sound(mapped, name)?)
+                    .map_err(|cause| Error::Tier { table: name.clone(), cause })?,
+            ),
+            _ => None,
+        };
+        let tables = Tables { table, tier };
 
         if let Some(path) = &self.pcap {
-            return self.capture(path, &table);
+            return self.capture(path, &tables);
         }
         let bytes = match (&self.hex, self.src, self.dst) {
             (Some(digits), _, _) => hex::packet(digits)?,
-            (None, Some(src), Some(dst)) => self.fields(src, dst, &table)?.packet(),
+            (None, Some(src), Some(dst)) => self.fields(src, dst, &tables.table)?.packet(),
             _ => return Err(usage("--src and --dst, --hex or --pcap is needed")),
         };
-        let explanation = self.explain(Packet::whole(&bytes), &table, &mut fragments(1));
+        let explanation = self.explain(Packet::whole(&bytes), &tables, &mut fragments(1));
         match self.format.json {
             true => print_json(&Value::Object(explanation.json())),
             false => print(explanation.text()),
@@ -117,16 +129,16 @@ impl Explain {
     fn explain(
         &self,
         packet: Packet<'_>,
-        table: &Table<'_>,
+        tables: &Tables<'_>,
         fragments: &mut Fragments,
     ) -> Explanation {
         let copied = packet.bytes().len().min(self.copy_range.into());
         let packet = Packet::copied(&packet.bytes()[..copied], packet.full_len());
         let policy = Policy { no_targets_mark: self.no_targets_mark };
-        Explanation::of(packet, table, &policy, fragments)
+        Explanation::of(packet, tables, &policy, fragments)
     }
 
-    fn capture(&self, path: &Path, table: &Table<'_>) -> Result<(), Error> {
+    fn capture(&self, path: &Path, tables: &Tables<'_>) -> Result<(), Error> {
         let (path, reader): (&Path, Box<dyn Read>) = if path.as_os_str() == "-" {
             (Path::new("stdin"), Box::new(io::stdin().lock()))
         } else {
@@ -134,7 +146,7 @@ impl Explain {
             (path, Box::new(file.map_err(|cause| Error::Read { path: path.into(), cause })?))
         };
         let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-        let explained = self.packets(path, reader, table, &mut out);
+        let explained = self.packets(path, reader, tables, &mut out);
         // What was explained before an error is shown.
         let flushed = out.flush().map_err(Error::Output);
         explained.and(flushed)
@@ -144,7 +156,7 @@ impl Explain {
         &self,
         path: &Path,
         reader: impl Read,
-        table: &Table<'_>,
+        tables: &Tables<'_>,
         out: &mut impl Write,
     ) -> Result<(), Error> {
         let malformed = |cause| Error::Capture { path: path.into(), cause };
@@ -169,7 +181,7 @@ impl Explain {
                     }
                 }
                 Ok(packet) => {
-                    let explanation = self.explain(packet, table, &mut fragments);
+                    let explanation = self.explain(packet, tables, &mut fragments);
                     summary.counts.record(explanation.walked);
                     match self.format.json {
                         true => with(head, explanation.json()),
@@ -184,6 +196,21 @@ impl Explain {
             false => out.write_all(summary.text().as_bytes()).map_err(Error::Output),
         }
     }
+}
+
+/// What decides about packets.
+struct Tables<'m> {
+    table: Table<'m>,
+    tier: Option<Tier<'m>>,
+}
+
+/// The view of a table of which all was checked.
+fn sound<'m>(mapped: &'m MappedTable, name: &Name) -> Result<Table<'m>, Error> {
+    let checked = || {
+        mapped.snapshot()?;
+        mapped.table()
+    };
+    checked().map_err(|cause| Error::Table { table: name.clone(), cause })
 }
 
 /// What `lb` remembers of datagrams when it holds nothing.

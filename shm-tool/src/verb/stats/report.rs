@@ -122,6 +122,7 @@ fn json_of(counts: &Counts) -> Map<String, Value> {
         if counter == Counter::Held {
             object.insert("dropped".into(), by_name(counts.dropped()));
             object.insert("classes".into(), by_name(counts.classes()));
+            object.insert("sctp_chunks".into(), by_name(counts.chunks()));
         }
     }
     object
@@ -193,6 +194,9 @@ fn lines(counts: &Counts) -> Vec<Line> {
         Line::title_if_any("received by class", received),
     ];
     lines.extend(counts.classes().map(detail));
+    let sctp = counts.chunks().fold(0u64, |sum, (_, number)| sum.saturating_add(number));
+    lines.push(Line::title_if_any("SCTP by first chunk", sctp));
+    lines.extend(counts.chunks().map(detail));
     lines.push(Line::title_if_any("dropped by reason", counts.dropped_sum()));
     lines.extend(counts.dropped().map(detail));
     lines.extend([
@@ -209,15 +213,22 @@ fn lines(counts: &Counts) -> Vec<Line> {
         if_any("receive errors", Counter::ReceiveErrors),
         if_any("send errors", Counter::SendErrors),
         if_any("verdicts refused", Counter::VerdictsRefused),
-        Line::title_if_any("", counts.get(Counter::DatagramsPeak)),
+        Line::title_if_any(
+            "",
+            FRAGMENTS.iter().map(|(_, counter)| counts.get(*counter)).max().unwrap_or(0),
+        ),
     ]);
     lines.extend(FRAGMENTS.map(|(label, counter)| if_any(label, counter)));
-    let ruled = counts.get(Counter::FastPackets).saturating_add(counts.get(Counter::QueuedPackets));
+    let by_rules = [Counter::FastPackets, Counter::ExpressPackets, Counter::QueuedPackets];
+    let ruled =
+        by_rules.into_iter().fold(0u64, |sum, counter| sum.saturating_add(counts.get(counter)));
     lines.extend([
         Line::title_if_any("", ruled),
         Line::title_if_any("by the rules of lb, since they were made", ruled),
         if_any("fast packets", Counter::FastPackets),
         if_any("fast bytes", Counter::FastBytes),
+        if_any("express packets", Counter::ExpressPackets),
+        if_any("express bytes", Counter::ExpressBytes),
         if_any("queued packets", Counter::QueuedPackets),
         if_any("queued bytes", Counter::QueuedBytes),
         if_any("map changes", Counter::MapChanges),
@@ -225,11 +236,16 @@ fn lines(counts: &Counts) -> Vec<Line> {
         if_any("map repairs", Counter::MapRepairs),
         if_any("rules mended", Counter::RulesMended),
     ]);
+    let skews = SKEW.map(|(label, counter)| if_any(label, counter));
+    let any = skews.iter().any(|line| line.is_worth_showing);
+    lines.push(Line::title_if_any("", any.into()));
+    lines.push(Line::title_if_any("skew of new SCTP associations", any.into()));
+    lines.extend(skews);
     lines
 }
 
 /// What is counted about fragments.
-const FRAGMENTS: [(&str, Counter); 12] = [
+const FRAGMENTS: [(&str, Counter); 15] = [
     ("datagrams", Counter::Datagrams),
     ("datagrams peak", Counter::DatagramsPeak),
     ("datagrams completed", Counter::DatagramsCompleted),
@@ -242,6 +258,20 @@ const FRAGMENTS: [(&str, Counter); 12] = [
     ("held refused", Counter::HeldRefused),
     ("held expired", Counter::HeldExpired),
     ("held evicted", Counter::HeldEvicted),
+    ("fragments split", Counter::FragmentsSplit),
+    ("tier relayed", Counter::TierRelayed),
+    ("tier missing", Counter::TierMissing),
+];
+
+/// What is known of ports that have far more than their share of new associations.
+const SKEW: [(&str, Counter); 7] = [
+    ("skew source port", Counter::SkewSourcePort),
+    ("skew destination port", Counter::SkewDestinationPort),
+    ("skew inits", Counter::SkewInits),
+    ("skew all inits", Counter::SkewAllInits),
+    ("skew seconds", Counter::SkewSeconds),
+    ("skew mark", Counter::SkewMark),
+    ("skew warnings", Counter::SkewWarnings),
 ];
 
 /// Columns side by side. Which lines are worth showing depends on `shown`, the same for all columns.

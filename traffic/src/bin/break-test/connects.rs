@@ -11,9 +11,12 @@ use socket2::{Domain, Socket, Type};
 use traffic::events::{Events, Interest};
 use traffic::pace::Pace;
 
-use crate::trials::{Outcome, PATIENCE, Run, Trials};
+use crate::trials::{Outcome, Run, Trials};
 
 const RATE: f64 = 10.0;
+
+/// How long a connect may take. TCP tries again by itself after a second: what is answered then was lost.
+const LIMIT: Duration = Duration::from_millis(950);
 
 pub fn run(target: SocketAddr, run: Run<'_>) -> Outcome {
     match connect_all(target, run) {
@@ -32,7 +35,7 @@ fn connect_all(target: SocketAddr, run: Run<'_>) -> anyhow::Result<Outcome> {
     loop {
         let now = Instant::now();
         open.retain(|_, (_, since)| {
-            let is_in_time = now.saturating_duration_since(*since) < PATIENCE;
+            let is_in_time = now.saturating_duration_since(*since) < LIMIT;
             if !is_in_time {
                 note(&io::Error::other("no answer"));
             }
@@ -53,15 +56,16 @@ fn connect_all(target: SocketAddr, run: Run<'_>) -> anyhow::Result<Outcome> {
                 Err(error) => note(&error),
             }
         }
-        let limit = open.values().map(|(_, since)| *since + PATIENCE).min();
+        let limit = open.values().map(|(_, since)| *since + LIMIT).min();
         let due = (pace.due() < run.end()).then(|| pace.due());
         let until = [limit, due].into_iter().flatten().fold(run.end().max(now), Instant::min);
         let idle_end = if now >= run.end() { limit.unwrap_or(now) } else { until };
         for number in events.wait(Some(idle_end)).context("wait for events")? {
-            let Some((socket, _)) = open.remove(&number) else {
+            let Some((socket, since)) = open.remove(&number) else {
                 continue;
             };
             match socket.take_error() {
+                Ok(None) if since.elapsed() >= LIMIT => note(&io::Error::other("no answer")),
                 Ok(None) => trials.answer(number, run.since_begin(Instant::now())),
                 Ok(Some(error)) | Err(error) => note(&error),
             }

@@ -4,6 +4,7 @@ mod attack;
 mod orders;
 mod prediction;
 mod states;
+mod tier;
 
 use super::*;
 use crate::table::{Config, Generation, HEADER_LEN, Table, WritableTable, file_len, header_of};
@@ -113,7 +114,11 @@ struct Memory {
 
 impl Memory {
     fn with_targets(targets: u32) -> Self {
-        let config = Config { slots: 997, targets: 16, ..Config::default() };
+        Memory::new(0, 1..=targets)
+    }
+
+    fn new(own_mark: u32, marks: impl IntoIterator<Item = u32>) -> Self {
+        let config = Config { slots: 997, targets: 16, own_mark, ..Config::default() };
         let body = (file_len(&config) - HEADER_LEN) / size_of::<u32>();
         let memory = Memory {
             header: header_of(&config, Generation(0)).map(AtomicU64::new).into(),
@@ -121,7 +126,7 @@ impl Memory {
         };
         let table = WritableTable::view(&memory.header, &memory.body).unwrap();
         let mut set = Targets::new(config.targets);
-        for mark in 1..=targets {
+        for mark in marks {
             set.activate(Mark::new(mark).unwrap(), Some(Weight(1)), None).unwrap();
         }
         table.publish(&set);
@@ -146,7 +151,7 @@ impl Router {
 
     fn walk(&mut self, packet: &[u8], now: Time) -> Walked {
         let (packet, policy) = (Packet::whole(packet), Policy::default());
-        walk_with(packet, &self.memory.table(), &policy, &mut self.fragments, now)
+        walk_with(packet, &self.memory.table(), &policy, None, &mut self.fragments, now)
     }
 
     fn decide(&mut self, packet: &[u8], now: Time) -> Decision {

@@ -141,11 +141,13 @@ proptest! {
                 Decision::Hold => copies += 1,
                 Decision::Mark(mark) => prop_assert_eq!(Decision::Mark(mark), expected),
                 Decision::Drop(_) => prop_assert!(part.start > 0, "the first passes still"),
+                Decision::Relay(_) => prop_assert!(false, "there is no tier"),
             }
             for packet in router.ready() {
                 match router.decide(&packet, now) {
                     Decision::Hold => copies += 1, // its place was taken meanwhile
                     Decision::Mark(_) => {}
+                    Decision::Relay(_) => prop_assert!(false, "there is no tier"),
                     Decision::Drop(reason) => prop_assert_ne!(reason, Reason::FirstDropped),
                 }
             }

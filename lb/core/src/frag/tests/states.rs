@@ -202,7 +202,7 @@ fn only_whole_copies_are_held() {
     assert_eq!(router.decide(&longer, Time(0)), too_long);
     let cut = Packet::copied(&fits[..99], 100);
     let (table, policy) = (Memory::with_targets(1), Policy::default());
-    let walked = walk_with(cut, &table.table(), &policy, &mut router.fragments, Time(0));
+    let walked = walk_with(cut, &table.table(), &policy, None, &mut router.fragments, Time(0));
     assert_eq!(walked.decision, too_long);
 }
 
@@ -220,11 +220,11 @@ fn whole_packets_leave_no_trace() {
 #[test]
 fn the_memory_of_some_options() {
     for (entries, held, held_bytes, kilobytes) in [
-        (16_384, 0, 512, 2425),
-        (4096, 256, 1500, 1008),
-        (16_384, 1024, 1500, 4030),
-        (65_536, 4096, 1500, 16_122),
-        (16_384, 1024, 9000, 11_710),
+        (16_384, 0, 512, 2359),
+        (4096, 256, 1500, 990),
+        (16_384, 1024, 1500, 3961),
+        (65_536, 4096, 1500, 15_843),
+        (16_384, 1024, 9000, 11_641),
     ] {
         let config = FragConfig { entries, held, held_bytes, ..SMALL };
         assert_eq!((config.memory() + 500) / 1000, kilobytes, "{config:?}");

@@ -38,12 +38,22 @@ within() {
     [ -z "$said" ] || echo "$said"
 }
 
-# alive PID: whether a process runs; one that has ended and was not collected does not.
+# soak SHORT LONG: prints the long form of a number where MARKWAY_SOAK=1 asks for it.
+soak() {
+    if [ "${MARKWAY_SOAK-}" = 1 ]; then echo "$2"; else echo "$1"; fi
+}
+
+# alive PID: whether a process runs; one that has ended and was not collected does not. One that looks
+# so may have threads that are ending still, and keep its sockets until then.
 alive() {
     local stat
     { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
     stat=${stat##*) }
-    [ "${stat%% *}" != Z ]
+    [ "${stat%% *}" != Z ] && return
+    # As many words as it has threads.
+    # shellcheck disable=SC2046
+    set -- $(ls "/proc/$1/task" 2>/dev/null)
+    [ $# -gt 1 ]
 }
 
 # background NAME COMMAND...: starts a program. Its number is in /run/NAME.pid, what it prints in
@@ -51,6 +61,8 @@ alive() {
 background() {
     local name=$1
     shift
+    # Here, because the process may come to it later than others look for what it prints.
+    : >"/var/log/$name.log"
     "$@" >"/var/log/$name.log" 2>&1 </dev/null &
     echo $! >"/run/$name.pid"
 }

@@ -79,8 +79,9 @@ END
 lb_table() {
     local room=200
     [ "$LB_M" -ge "$room" ] || room=$LB_M
-    shm-tool init --m "$LB_M" --n "$room" --force || return 1
-    # The numbers are arguments each.
+    # The words of the variable and the numbers are arguments.
+    # shellcheck disable=SC2046,SC2086
+    shm-tool init --m "$LB_M" --n "$room" --force ${LB_INIT-} || return 1
     # shellcheck disable=SC2046,SC2086
     shm-tool activate $(lb_marks $NODES)
 }

@@ -1,24 +1,24 @@
 # The verb of a tester that makes the way to another tester narrow.
 # shellcheck shell=dash
 
-# squeeze_chain [STEPS]: leads what comes from the routers through links each of which is 20 bytes
-# narrower than the one before.
+# squeeze_chain [STEPS]: leads what comes from the routers through so many links, each of which is 20
+# bytes narrower than the one before. The last one leads back.
 squeeze_chain() {
     local steps=${1-5} i name before
-    # IPv6 wants links of 1,280 at least.
-    if ! [ "$steps" -ge 1 ] 2>/dev/null || [ "$steps" -gt 11 ]; then
-        say "squeeze_chain: $steps is not 1 to 11"
+    # IPv6 wants links of 1,280 at least, and there must be a namespace to come back from.
+    if ! [ "$steps" -ge 2 ] 2>/dev/null || [ "$steps" -gt 11 ]; then
+        say "squeeze_chain: $steps is not 2 to 11"
         return 1
     fi
     before=
     i=1
-    while [ "$i" -le "$steps" ]; do
+    while [ "$i" -lt "$steps" ]; do
         name=$(printf 'sz%02d' "$i")
         squeeze_space "$name" && squeeze_link "$before" "$name" "$i" $((1500 - 20 * i)) || return 1
         before=$name
         i=$((i + 1))
     done
-    squeeze_link "$before" '' "$i" 1500 || return 1
+    squeeze_link "$before" '' "$i" $((1500 - 20 * i)) || return 1
 
     # Mark and table 2 lead into the chain, and only once: where it ends the packets come from
     # another device.

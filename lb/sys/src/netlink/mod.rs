@@ -1,4 +1,6 @@
-//! A netlink socket to netfilter: for queues and for rules.
+//! Netlink sockets: to netfilter for queues and rules, and to the kernel's routing.
+
+pub(crate) mod attribute;
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -14,10 +16,19 @@ const IDLE: Duration = Duration::from_millis(100);
 pub(crate) struct Socket(socket2::Socket);
 
 impl Socket {
+    /// To netfilter.
     pub fn open() -> io::Result<Self> {
+        Self::open_to(libc::NETLINK_NETFILTER)
+    }
+
+    /// To the kernel's routing.
+    pub fn open_routing() -> io::Result<Self> {
+        Self::open_to(libc::NETLINK_ROUTE)
+    }
+
+    fn open_to(part: libc::c_int) -> io::Result<Self> {
         let netlink = Domain::from(libc::AF_NETLINK);
-        let netfilter = Protocol::from(libc::NETLINK_NETFILTER);
-        let socket = socket2::Socket::new(netlink, Type::RAW, Some(netfilter))?;
+        let socket = socket2::Socket::new(netlink, Type::RAW, Some(Protocol::from(part)))?;
         // Connected to the kernel, a netlink socket hears from nobody else.
         socket.connect(&kernel_address())?;
         socket.set_read_timeout(Some(IDLE))?;
@@ -32,6 +43,11 @@ impl Socket {
     pub fn explain_errors(&self) -> io::Result<()> {
         self.set_flag(libc::NETLINK_CAP_ACK)?;
         self.set_flag(libc::NETLINK_EXT_ACK)
+    }
+
+    /// Asks to be told what happens.
+    pub fn join(&self, group: libc::c_int) -> io::Result<()> {
+        self.set_option(libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, group)
     }
 
     /// How large a datagram may be, beyond the system's limit.

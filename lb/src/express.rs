@@ -1,0 +1,344 @@
+//! The express plane: what the fast plane would mark is sent to the mark's next hop as soon as it comes in,
+//! before the kernel's IP stack sees it.
+//!
+//! ```text
+//! ingress of a device ─(to this machine, VIP)─▶ ip4/ip6 ─(plain)─▶ slot ▶ mark ▶ next hop
+//!                                                  └─▶ on into the IP stack: fast plane, queue
+//! ```
+//!
+//! What a slot means is its mark, as in the other planes; where a mark leads is what the kernel's routing
+//! says. A packet goes on into the IP stack if there is anything to it that the stack would have to do: options,
+//! a hop limit that ends, a length that the next link does not take.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use lb_core::fast::{Family, Lane, lanes};
+use lb_core::table::Config;
+use lb_core::wire::{protocol, sctp};
+use lb_sys::nft::{Base, Comparison, Expression, Hook, MapValue, Meta, Rule, TableFamily};
+use lb_sys::route::{NextHop, Query, Routes, Which};
+
+use crate::cidr::Cidr;
+use crate::rules::{
+    FIRST, Map, NFPROTO_IPV4, NFPROTO_IPV6, Table, Wanted, chain, equal, find_mark, first_chunk,
+    is_protocol, is_vip, name_of, network, not_equal, protocol_name, rule,
+};
+
+/// The counter of packets that were forwarded.
+pub const EXPRESS: &str = "express";
+
+/// Ways in, each a device and a prefix of virtual addresses, of a version of IP. Routing is asked for each of
+/// them and each mark.
+pub const MOST_WAYS_IN: usize = 16;
+/// How much of the time may be spent with questions, when routes change all the time.
+const SHARE: u32 = 10;
+/// Of the header of IPv6.
+const HEADER6_LEN: u32 = 40;
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+/// Where packets can be sent at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ways {
+    /// Those of the wanted devices that are there.
+    pub devices: Vec<String>,
+    /// The next hop of each mark, by version of IP.
+    pub hops: [BTreeMap<u32, NextHop>; 2],
+    /// The longest packet that all of them take.
+    mtu: u32,
+}
+
+impl Ways {
+    /// The next hops as maps of the kernel have them, by the maps' names.
+    pub fn elements(&self) -> BTreeMap<&'static str, BTreeMap<u32, Vec<u8>>> {
+        let elements = |family: Family| {
+            let hops = self.hops[family as usize].iter();
+            (map_of(family).0, hops.map(|(mark, hop)| (*mark, element(hop))).collect())
+        };
+        FAMILIES.map(elements).into()
+    }
+
+    /// The rules.
+    pub fn table(&self, wanted: &Wanted, config: &Config) -> Table {
+        let map = Map::of(config, wanted.mark_mask);
+        let mut chains: Vec<_> = FAMILIES
+            .into_iter()
+            .map(|family| {
+                let lanes = lanes(family, &config.modes).into_iter();
+                let rules = lanes.map(|lane| self.lane_rule(wanted, &lane, config, &map)).collect();
+                chain(name_of(family), None, rules)
+            })
+            .collect();
+        chains.extend(self.devices.iter().map(|device| {
+            let rules = wanted.vips.iter().map(vip_rule).collect();
+            chain(format!("ingress-{device}"), Some(Hook::Ingress(device.clone())), rules)
+        }));
+        let hops = FAMILIES.map(|family| {
+            let (name, value) = map_of(family);
+            (Map { name: name.into(), size: crate::rules::MOST_COUNTED }, value)
+        });
+        Table {
+            family: TableFamily::Netdev,
+            counters: &[EXPRESS],
+            chains,
+            map: Some(map),
+            targets: wanted.count_targets.then(Map::counters_of_targets),
+            hops: hops.into(),
+        }
+    }
+
+    fn lane_rule(&self, wanted: &Wanted, lane: &Lane, config: &Config, map: &Map) -> Rule {
+        let mut expressions = is_protocol(lane).to_vec();
+        expressions.extend(self.is_plain(lane.family));
+        if wanted.mark_mask != u32::MAX {
+            let theirs = (!wanted.mark_mask).to_ne_bytes();
+            expressions.extend([
+                Expression::Meta { key: Meta::Mark, to: FIRST },
+                Expression::And { register: FIRST, mask: theirs.to_vec() },
+                equal(FIRST, &[0; 4]),
+            ]);
+        }
+        if lane.protocol == protocol::UDP {
+            let ports = config.modes.sctp_encap.0.into_iter().filter(|port| *port != 0);
+            expressions.extend(ports.flat_map(|port| {
+                let load =
+                    Expression::Payload { base: Base::Transport, offset: 2, len: 2, to: FIRST };
+                [load, not_equal(FIRST, &port.to_be_bytes())]
+            }));
+        }
+        if lane.protocol == protocol::SCTP && wanted.show_inits {
+            // The fast plane shows them to the queue.
+            expressions.extend([first_chunk(FIRST), not_equal(FIRST, &[sctp::INIT])]);
+        }
+        let (find, mark) = find_mark(lane, config, map);
+        expressions.extend(find);
+        // The addresses are hashed: their registers are free.
+        let address = lb_sys::nft::Register(FIRST.0 + 1);
+        let hops = map_of(lane.family).0.to_string();
+        expressions.extend([
+            // The register has the mark already, but nft 1.0.6 dies of a rule that looks up what it looked
+            // up. So queues of the outgoing device can have it, too.
+            Expression::SetMark { from: mark },
+            Expression::Meta { key: Meta::Mark, to: mark },
+            Expression::Lookup { map: hops, key: mark, to: FIRST },
+        ]);
+        if let Some(set) = wanted.count_targets.then(Map::counters_of_targets) {
+            expressions.push(Expression::CountIn { set: set.name, key: mark });
+        }
+        let family = match lane.family {
+            Family::V4 => NFPROTO_IPV4,
+            Family::V6 => NFPROTO_IPV6,
+        };
+        expressions.extend([
+            Expression::Count { counter: EXPRESS.into() },
+            Expression::Forward { family, device: FIRST, address },
+        ]);
+        let version = if lane.family == Family::V4 { "IPv4" } else { "IPv6" };
+        rule(format!("{version} {} to its next hop", protocol_name(lane)), expressions)
+    }
+
+    /// Whether there is nothing for the IP stack to do. A length of 0 has what is longer than the field can
+    /// tell; it was put together from segments.
+    fn is_plain(&self, family: Family) -> Vec<Expression> {
+        const NO_OPTIONS: u8 = 0x45;
+        let compare = |comparison, value: &[u8]| Expression::Compare {
+            register: FIRST,
+            comparison,
+            value: value.to_vec(),
+        };
+        let below =
+            |mtu: u32| u16::try_from(mtu.saturating_add(1)).unwrap_or(u16::MAX).to_be_bytes();
+        match family {
+            Family::V4 => vec![
+                network(0, 1, FIRST),
+                equal(FIRST, &[NO_OPTIONS]),
+                network(4, 4, FIRST),
+                Expression::And { register: FIRST, mask: vec![0, 0, 0x3f, 0xff] },
+                equal(FIRST, &[0; 4]),
+                network(8, 1, FIRST),
+                compare(Comparison::Greater, &[1]),
+                network(2, 2, FIRST),
+                compare(Comparison::Greater, &[0; 2]),
+                compare(Comparison::Less, &below(self.mtu)),
+            ],
+            Family::V6 => vec![
+                network(7, 1, FIRST),
+                compare(Comparison::Greater, &[1]),
+                network(4, 2, FIRST),
+                compare(Comparison::Greater, &[0; 2]),
+                compare(Comparison::Less, &below(self.mtu.saturating_sub(HEADER6_LEN))),
+            ],
+        }
+    }
+}
+
+/// Frames for this machine to a virtual address. A frame with a VLAN tag is one of another device.
+fn vip_rule(vip: &Cidr) -> Rule {
+    const TO_THIS_MACHINE: u8 = 0;
+    let (family, ether_type) =
+        if vip.is_v6() { (Family::V6, [0x86, 0xdd]) } else { (Family::V4, [0x08, 0x00]) };
+    let mut expressions = vec![
+        Expression::Payload { base: Base::Link, offset: 12, len: 2, to: FIRST },
+        equal(FIRST, &ether_type),
+    ];
+    expressions.extend(is_vip(vip, family));
+    expressions.extend([
+        Expression::Meta { key: Meta::Addressee, to: FIRST },
+        equal(FIRST, &[TO_THIS_MACHINE]),
+        Expression::Goto(name_of(family).into()),
+    ]);
+    rule(format!("to {vip}"), expressions)
+}
+
+fn map_of(family: Family) -> (&'static str, MapValue) {
+    match family {
+        Family::V4 => ("hops4", MapValue::NextHop4),
+        Family::V6 => ("hops6", MapValue::NextHop6),
+    }
+}
+
+/// Whether a map of this name has next hops.
+pub fn is_hops(map: &str) -> bool {
+    FAMILIES.into_iter().any(|family| map_of(family).0 == map)
+}
+
+fn element(hop: &NextHop) -> Vec<u8> {
+    let mut bytes = hop.device.to_ne_bytes().to_vec();
+    match hop.address {
+        IpAddr::V4(address) => bytes.extend(address.octets()),
+        IpAddr::V6(address) => bytes.extend(address.octets()),
+    }
+    bytes
+}
+
+/// A next hop that [`element`] wrote.
+pub fn next_hop_of(element: &[u8]) -> Option<(u32, IpAddr)> {
+    let (device, address) = element.split_first_chunk::<4>()?;
+    let address = match address.len() {
+        4 => IpAddr::from(*address.first_chunk::<4>()?),
+        _ => IpAddr::from(*address.first_chunk::<16>()?),
+    };
+    Some((u32::from_ne_bytes(*device), address))
+}
+
+/// Follows the kernel's routing.
+#[derive(Debug)]
+pub struct Express {
+    routes: Routes,
+    devices: Vec<String>,
+    vips: Vec<IpAddr>,
+    ways: Ways,
+    /// The marks that were asked for.
+    marks: BTreeSet<u32>,
+    was_asked: bool,
+    /// Whether something changed since.
+    is_stale: bool,
+    /// Before this it is not asked again.
+    ask_at: Instant,
+}
+
+impl Express {
+    /// Opens it; nothing is asked yet.
+    pub fn open(devices: Vec<String>, vips: &[Cidr], now: Instant) -> io::Result<Self> {
+        Ok(Express {
+            routes: Routes::open()?,
+            devices,
+            vips: vips.iter().map(Cidr::first).collect(),
+            ways: Ways::default(),
+            marks: BTreeSet::new(),
+            was_asked: false,
+            is_stale: true,
+            ask_at: now,
+        })
+    }
+
+    /// What was found last.
+    pub fn ways(&self) -> &Ways {
+        &self.ways
+    }
+
+    /// Whether there may be other ways now.
+    pub fn is_behind(&mut self, now: Instant) -> io::Result<bool> {
+        self.is_stale |= self.routes.changed()?;
+        Ok(self.is_stale && now >= self.ask_at)
+    }
+
+    /// Asks for the ways of these marks, if they or the routes are new; says whether there are others now.
+    pub fn find(&mut self, marks: &BTreeSet<u32>, now: Instant) -> io::Result<bool> {
+        self.is_stale |= self.routes.changed()?;
+        if !self.is_stale && self.marks == *marks {
+            return Ok(false);
+        }
+        let ways = self.ask(marks)?;
+        let differs = !self.was_asked || ways != self.ways;
+        self.ways = ways;
+        self.marks.clone_from(marks);
+        self.was_asked = true;
+        self.is_stale = false;
+        self.ask_at = now + now.elapsed() * SHARE;
+        Ok(differs)
+    }
+
+    /// How many targets have no next hop, and one of them.
+    pub fn without(&self) -> Option<(usize, u32)> {
+        let used =
+            |family: Family| self.vips.iter().any(|vip| vip.is_ipv6() == (family == Family::V6));
+        let lacks = |mark: &&u32| {
+            let hop = |family| !used(family) || self.ways.hops[family as usize].contains_key(mark);
+            !FAMILIES.into_iter().all(hop)
+        };
+        let mut without = self.marks.iter().filter(lacks);
+        let first = *without.next()?;
+        Some((without.count() + 1, first))
+    }
+
+    fn ask(&mut self, marks: &BTreeSet<u32>) -> io::Result<Ways> {
+        let (mut inputs, mut devices) = (Vec::new(), Vec::new());
+        for name in &self.devices {
+            if let Some(device) = self.routes.device(Which::Name(name))? {
+                inputs.push(device.index);
+                devices.push(name.clone());
+            }
+        }
+        let (mut hops, mut mtu) = ([BTreeMap::new(), BTreeMap::new()], u32::MAX);
+        for family in FAMILIES {
+            let is_v6 = family == Family::V6;
+            let vips: Vec<IpAddr> =
+                self.vips.iter().copied().filter(|vip| vip.is_ipv6() == is_v6).collect();
+            for &mark in marks {
+                let Some(hop) = self.common_hop(mark, &vips, &inputs)? else { continue };
+                let Some(device) = self.routes.device(Which::Index(hop.device))? else { continue };
+                mtu = mtu.min(device.mtu).min(hop.mtu.unwrap_or(u32::MAX));
+                hops[family as usize].insert(mark, hop);
+            }
+        }
+        Ok(Ways { devices, hops, mtu })
+    }
+
+    /// The next hop of a mark, if it is the same for all ways in.
+    fn common_hop(
+        &mut self,
+        mark: u32,
+        vips: &[IpAddr],
+        inputs: &[u32],
+    ) -> io::Result<Option<NextHop>> {
+        let mut common = None;
+        for (&input, &to) in inputs.iter().flat_map(|input| vips.iter().map(move |to| (input, to)))
+        {
+            let hop = self.routes.next_hop(&Query { to, mark, input })?;
+            if hop.is_none() || common.is_some_and(|common| Some(common) != hop) {
+                return Ok(None);
+            }
+            common = hop;
+        }
+        Ok(common)
+    }
+}
+
+/// Whether there are no more ways in than are asked about.
+pub fn are_few(devices: usize, vips: &[Cidr]) -> bool {
+    let of_v6 = vips.iter().filter(|vip| vip.is_v6()).count();
+    of_v6.max(vips.len() - of_v6) * devices <= MOST_WAYS_IN
+}

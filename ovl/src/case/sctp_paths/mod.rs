@@ -1,0 +1,203 @@
+//! Multihomed associations over two ways, each with a load balancer and a table of its own.
+
+mod changes;
+mod refused;
+mod report;
+mod stage;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use self::report::Report;
+use self::stage::{Clients, Stage, VIPS, WAYS, Way};
+use super::{Case, PLAIN, Setting, check, is_soak};
+use crate::lab::Lab;
+use crate::progress;
+use crate::wait;
+
+const SLOW: Setting = Setting {
+    topology: "dual-path",
+    nodes: 4,
+    testers: 1,
+    overlays: &["lb", "sctp"],
+    variables: &[("LB_START", "yes"), ("LB_TARGET_NET", "1 4"), ("LB_INIT", "--sctp-encap 9899")],
+};
+
+const FAST: Setting = Setting {
+    variables: &[
+        ("LB_START", "yes"),
+        ("LB_TARGET_NET", "1 4"),
+        ("LB_INIT", "--sctp-encap 9899"),
+        ("QMODE", "none"),
+        ("LBOPT", "--fast --vip 10.0.0.0/24 1000::/120"),
+    ],
+    ..SLOW
+};
+
+pub const CASES: &[Case] = &[
+    Case {
+        name: "sctp-two-ways",
+        about: "one association has a path on each way, to one server",
+        setting: Some(SLOW),
+        run: |lab| two_ways(lab, 1, &[]),
+        ..PLAIN
+    },
+    Case {
+        name: "sctp-two-ways-fast",
+        about: "the same in the fast plane",
+        setting: Some(FAST),
+        run: |lab| two_ways(lab, 1, &[]),
+        ..PLAIN
+    },
+    Case {
+        name: "sctp-large",
+        about: "messages of 16 kB, which SCTP divides, come back whole",
+        setting: Some(SLOW),
+        run: |lab| two_ways(lab, 8, &["--size", "16384"]),
+        ..PLAIN
+    },
+    Case {
+        name: "sctp-failover",
+        about: "64 associations lose a way and get it back, then the other one, and no message",
+        setting: Some(SLOW),
+        alone: true,
+        run: |lab| failover(lab, &[]),
+        ..PLAIN
+    },
+    Case {
+        name: "sctp-failover-fast",
+        about: "the same in the fast plane",
+        setting: Some(FAST),
+        alone: true,
+        run: |lab| failover(lab, &[]),
+        ..PLAIN
+    },
+    Case {
+        name: "sctp-failover-udp",
+        about: "the same in UDP",
+        setting: Some(SLOW),
+        alone: true,
+        run: |lab| failover(lab, IN_UDP),
+        ..PLAIN
+    },
+    Case {
+        name: "sctp-target-goes",
+        about: "a target removed on both ways ends its associations alone; they come back elsewhere",
+        setting: Some(SLOW),
+        run: |lab| changes::a_target_goes(lab),
+        ..PLAIN
+    },
+    Case {
+        name: "sctp-lb-ends",
+        about: "lb of either way is ended, killed and started again, and no message is lost",
+        setting: Some(SLOW),
+        run: |lab| changes::a_balancer_ends(lab, false),
+        ..PLAIN
+    },
+    Case {
+        name: "sctp-lb-ends-fast",
+        about: "the same in the fast plane, where no association notices",
+        setting: Some(FAST),
+        run: |lab| changes::a_balancer_ends(lab, true),
+        ..PLAIN
+    },
+    Case {
+        name: "sctp-order",
+        about: "both ways lead to one server, in whatever order their routers learnt of targets",
+        setting: Some(SLOW),
+        run: |lab| changes::order_does_not_count(lab),
+        ..PLAIN
+    },
+    Case {
+        name: "sctp-plain-and-udp",
+        about: "clients of plain SCTP beside others in UDP, to the same servers",
+        setting: Some(Setting { testers: 2, ..SLOW }),
+        run: |lab| changes::plain_beside_udp(lab),
+        ..PLAIN
+    },
+    Case {
+        name: "sctp-refused",
+        about: "unreachable, refused, wrong family or address, port 0: told within two seconds",
+        setting: Some(SLOW),
+        run: |lab| refused::what_cannot_be_is_told(lab),
+        ..PLAIN
+    },
+];
+
+const IN_UDP: &[&str] = &["--encap-local", "9899", "--encap-remote", "9899"];
+
+/// How long a way is cut.
+fn cut_for() -> Duration {
+    if is_soak() { Duration::from_secs(15) } else { Duration::ZERO }
+}
+
+fn two_ways(lab: &Lab, count: u64, options: &[&str]) -> Result<()> {
+    let stage = Stage::start(lab, &[])?;
+    let number = count.to_string();
+    let mut clients = stage.start_clients(&[&["--clients", &number], options].concat())?;
+    clients.wait_for("active", count)?;
+    clients.wait_for_more(20)?;
+    let report = clients.end()?;
+    report.check_whole(count)?;
+    report.check_paths(&VIPS)?;
+    check_arrivals(&stage, &report)
+}
+
+/// What was captured on the servers: packets of an association came to one of them, by both ways.
+fn check_arrivals(stage: &Stage, report: &Report) -> Result<()> {
+    let arrivals = stage.arrivals()?;
+    for (port, server) in report.server_of_port()? {
+        let seen = arrivals.get(&port).cloned().unwrap_or_default();
+        let wanted = ["eth1", "eth2"].map(|device| (server.clone(), device.to_owned()));
+        check(
+            seen == wanted.clone().into(),
+            format!("packets from port {port} at {wanted:?}"),
+            format!("{seen:?}"),
+        )?;
+    }
+    Ok(())
+}
+
+fn failover(lab: &Lab, options: &[&str]) -> Result<()> {
+    const ASSOCIATIONS: u64 = 64;
+    let stage = Stage::start(lab, options)?;
+    let number = ASSOCIATIONS.to_string();
+    let load = ["--clients", &number, "--rate", "1000", "--lport", "20000"];
+    let mut clients = stage.start_clients(&[&load, options].concat())?;
+    clients.wait_for("active", ASSOCIATIONS)?;
+    clients.wait_for_more(1000)?;
+    for (turn, way) in (1..).zip(WAYS) {
+        lose(&stage, &mut clients, way, turn * ASSOCIATIONS)?;
+    }
+    clients.wait_for_more(1000)?;
+    let report = clients.end()?;
+    report.check_whole(ASSOCIATIONS)?;
+    report.check_paths(&VIPS)?;
+    let servers = report.servers()?;
+    check(servers.len() == 4, "associations at all four servers", format!("{servers:?}"))?;
+    if options.is_empty() {
+        check_arrivals(&stage, &report)?;
+    }
+    let longest = Duration::from_micros(report.number("maxRttMicros")?);
+    progress::tell("sctp", &format!("longest round trip {longest:?}, {servers:?}"));
+    check(longest < Duration::from_secs(5), "no round trip of 5 s", format!("{longest:?}"))
+}
+
+/// A way is cut until every association has noticed, and comes back until every one uses it again.
+fn lose(stage: &Stage, clients: &mut Clients, way: Way, downs: u64) -> Result<()> {
+    let began = Instant::now();
+    stage.cut(way, true)?;
+    clients.wait_for("pathsDown", downs)?;
+    let noticed = began.elapsed();
+    clients.wait_for_more(1000)?;
+    wait::until("the end of the cut", cut_for() + Duration::from_secs(1), || {
+        Ok((began.elapsed() >= cut_for()).then_some(()))
+    })?;
+    stage.cut(way, false)?;
+    let began = Instant::now();
+    clients.wait_for("pathsUp", downs)?;
+    let back = began.elapsed();
+    progress::tell("sctp", &format!("{way:?}: noticed in {noticed:?}, back in {back:?}"));
+    Ok(())
+}
