@@ -15,6 +15,20 @@ const SYSTEM: [&str; 10] =
 /// Programs under test.
 const NAMES: [&str; 3] = ["lb", "shm-tool", "mconnect"];
 
+/// All that a machine has in its folder of binaries, as far as they are there.
+pub const ALL: [&str; 10] = [
+    "lb",
+    "shm-tool",
+    "sctpt",
+    "mconnect",
+    "ctraffic",
+    "kahttp",
+    "hello-server",
+    "hello-client",
+    "break-test",
+    "tap-scrambler",
+];
+
 /// The folder of the built binaries; all of them were there when it was made.
 #[derive(Clone)]
 pub struct Bins {

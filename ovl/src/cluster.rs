@@ -8,15 +8,17 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::address::{NetId, NodeId, Role};
-use crate::net::{Attachment, Switch};
-use crate::node::{Node, Site, Starting};
-use crate::order::Order;
+use crate::net::{Attachment, End, Switch};
+use crate::node::{Entry, Node, Site, Starting};
+use crate::order::{Backend, Order};
 use crate::rootfs;
 use crate::state::{Folder, ProcessId};
 use crate::topology::plan::{Device, NodePlan, Plan};
+use crate::vm::Machines;
 
 /// How long nodes may take to come up, and their start-up scripts to run.
 const UP: Duration = Duration::from_secs(60);
+const BOOT: Duration = Duration::from_secs(180);
 const SCRIPTS: Duration = Duration::from_secs(120);
 
 /// What a running cluster consists of, for those who come later.
@@ -74,7 +76,12 @@ impl Cluster {
             fs::create_dir_all(&path)
                 .with_context(|| format!("create folder {}", path.display()))?;
         }
-        order.lay(&work.join(rootfs::LAYER))?;
+        let layer = work.join(rootfs::LAYER);
+        order.lay(&layer)?;
+        if let Backend::Machines(hardware) = &order.backend {
+            let machines = Machines::prepare(hardware, &order.bin_dir, &work, &layer)?;
+            say(&machines.about());
+        }
         let mut cluster = Self {
             nodes: BTreeMap::new(),
             switch: Switch::start(&work, &plan.nets)?,
@@ -96,7 +103,7 @@ impl Cluster {
         let record = Record::read(folder)?;
         let nodes = record.nodes.iter().map(|node| {
             let id = NodeId::new(node.number).context("read cluster: odd number of a node")?;
-            Ok((id, Node::of_running(id, node.init.pid)))
+            Ok((id, Node::of_running(record.entry(node, id, folder))))
         });
         Ok(Self {
             nodes: nodes.collect::<Result<_>>()?,
@@ -107,21 +114,42 @@ impl Cluster {
     }
 
     fn add(&mut self, plans: &[NodePlan], say: &mut dyn FnMut(&str)) -> Result<()> {
-        let site = Site { work: self.folder.work(), bin_dir: self.record.order.bin_dir.clone() };
-        let ids: Vec<NodeId> = plans.iter().map(|plan| plan.id).collect();
-        let mut starting = Starting::launch(&ids, &site)?;
-        starting.wait_there(UP)?;
-        say(&format!("{} nodes", ids.len()));
+        let work = self.folder.work();
+        let machines = match self.record.order.backend {
+            Backend::Namespaces => None,
+            Backend::Machines(_) => Some(Machines::of_running(&work)?),
+        };
+        let are_machines = machines.is_some();
+        let site = Site { work, bin_dir: self.record.order.bin_dir.clone(), machines };
+        let switch = &self.switch;
+        let attach = |ends: &[End]| {
+            let ends = plans.iter().zip(ends);
+            switch.attach(ends.flat_map(|(plan, end)| {
+                plan.devices.iter().map(|device| Attachment {
+                    id: plan.id,
+                    end: *end,
+                    device: &device.name,
+                    net: device.net,
+                    mtu: device.mtu,
+                })
+            }))
+        };
+        if are_machines {
+            attach(&vec![End::Machine; plans.len()])?;
+        }
+        let mut starting = Starting::launch(plans, &site)?;
+        let up = if are_machines { BOOT } else { UP };
+        starting.wait_there(up, &mut |there| {
+            // Those of namespaces come all at once.
+            if are_machines || there == plans.len() {
+                say(&format!("{there} of {} nodes", plans.len()));
+            }
+        })?;
         let nodes = || plans.iter().zip(starting.nodes().iter().map(|(_, node)| node));
-        self.switch.attach(nodes().flat_map(|(plan, node)| {
-            plan.devices.iter().map(|device| Attachment {
-                id: plan.id,
-                init: node.entry().init(),
-                device: &device.name,
-                net: device.net,
-                mtu: device.mtu,
-            })
-        }))?;
+        if !are_machines {
+            let inits = starting.nodes().iter().map(|(_, node)| node.entry().init());
+            attach(&inits.map(End::Namespace).collect::<Vec<_>>())?;
+        }
         for (plan, node) in nodes() {
             for file in &plan.files {
                 node.write(&file.path, &file.content)?;
@@ -241,6 +269,12 @@ impl Record {
     fn read(folder: &Folder) -> Result<Self> {
         let name = folder.name();
         folder.cluster()?.with_context(|| format!("find cluster {name}: it is not ready yet"))
+    }
+
+    /// The way into a node.
+    pub fn entry(&self, node: &NodeRecord, id: NodeId, folder: &Folder) -> Entry {
+        let is_machine = self.order.backend != Backend::Namespaces;
+        Entry::new(id, node.init.pid, &folder.work(), is_machine)
     }
 
     pub fn node(&self, id: NodeId) -> Result<&NodeRecord> {

@@ -15,7 +15,7 @@ use crate::flow::{self, Flow, TRANSPORTS, Transport};
 use crate::holder::Holder;
 use crate::lab::{Lab, Shape};
 use crate::mconnect::{Answers, Connections};
-use crate::order::Order;
+use crate::order::{Backend, Order};
 use crate::packet::Extras;
 use crate::shell;
 use crate::style::{Colour, Style, bar};
@@ -32,7 +32,7 @@ pub fn run(holder: &Holder, args: &DemoArgs) -> Result<ExitCode> {
     let bins = Bins::find(args.bin_dir.as_deref())?;
     let style = Style::of_stdout();
     let start = Instant::now();
-    let order = Order::of_test(&Shape::STANDARD.layout(), bins.dir())?;
+    let order = Order::of_test(&Shape::STANDARD.layout(), bins.dir(), Backend::Namespaces)?;
     let cluster = Cluster::start(holder.folder(), &order, |_| {}).context("start cluster")?;
     let mut lab = Lab::new(Arc::new(cluster), bins);
     lab.prepare(Shape::STANDARD)?;

@@ -18,7 +18,7 @@ use crate::namespace;
 use crate::rootfs::SEARCH_PATH;
 
 /// Signals that are passed on.
-const FORWARDED: [Signal; 6] = [
+pub const FORWARDED: [Signal; 6] = [
     Signal::SIGHUP,
     Signal::SIGINT,
     Signal::SIGQUIT,

@@ -36,6 +36,7 @@ mod style;
 mod topology;
 mod trace;
 mod verb;
+mod vm;
 mod wait;
 
 use std::env;
@@ -114,12 +115,24 @@ fn run(args: &Args, place: Place) -> Result<ExitCode> {
         (Verb::Init(args), Place::Machine) => init::run(args),
         (Verb::Enter(args), Place::Machine) => enter::run(args),
         (Verb::Exec { command }, Place::Machine) => enter::become_command(command),
+        (Verb::EnterMachine(args), Place::Machine) => {
+            vm::client::Line::new(&args.work, &args.host).run(&args.command)
+        }
+        (Verb::Keeper(args), Place::Machine) => vm::keeper::run(args),
+        (Verb::Guest(args), Place::Machine) => vm::guest::run(args),
+        (Verb::Agent, Place::Machine) => vm::agent::run(),
+        (Verb::StartUp, Place::Machine) => init::start_up(),
         (
             Verb::Hold(_)
             | Verb::Held(_)
             | Verb::Below { .. }
             | Verb::Init(_)
             | Verb::Enter(_)
+            | Verb::EnterMachine(_)
+            | Verb::Keeper(_)
+            | Verb::Guest(_)
+            | Verb::Agent
+            | Verb::StartUp
             | Verb::Exec { .. },
             _,
         ) => {

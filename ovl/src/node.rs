@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
@@ -23,6 +23,9 @@ use crate::namespace::{Births, in_a_thread};
 use crate::process::Process;
 use crate::progress;
 use crate::state::ProcessId;
+use crate::topology::plan::NodePlan;
+use crate::vm::Machines;
+use crate::vm::client::Line;
 
 /// How long a command in a node may take that was given no other limit.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
@@ -33,6 +36,8 @@ pub struct Site {
     pub work: PathBuf,
     /// The binaries under test.
     pub bin_dir: PathBuf,
+    /// What nodes are made of that are machines.
+    pub machines: Option<Machines>,
 }
 
 /// Stops when it is dropped, unless it was left alone: all its processes are killed and its
@@ -53,7 +58,10 @@ pub struct Starting {
 #[derive(Clone)]
 pub struct Entry {
     name: String,
+    /// Process 1 of its namespaces, or the keeper of its machine.
     init: u32,
+    /// The way into a machine.
+    line: Option<Line>,
 }
 
 /// What came of a command in a node.
@@ -64,19 +72,20 @@ pub struct Ran {
 
 impl Starting {
     /// Starts nodes, all at the same time. They have no devices and no processes yet.
-    pub fn launch(ids: &[NodeId], site: &Site) -> Result<Self> {
+    pub fn launch(plans: &[NodePlan], site: &Site) -> Result<Self> {
         let children = in_a_thread(|| {
             let births = Births::new()?;
-            let launch =
-                |id: &NodeId| births.start(|| launch(*id, site)).context(format!("start {id}"));
-            ids.iter().map(launch).collect::<Result<Vec<_>>>()
+            let launch = |plan: &NodePlan| {
+                births.start(|| launch(plan, site)).with_context(|| format!("start {}", plan.id))
+            };
+            plans.iter().map(launch).collect::<Result<Vec<_>>>()
         })?;
         let mut starting = Self { nodes: Vec::new(), inputs: Vec::new(), outputs: Vec::new() };
-        for (id, mut child) in ids.iter().zip(children) {
+        for (NodePlan { id, .. }, mut child) in plans.iter().zip(children) {
             starting.inputs.push(child.stdin.take().context("take standard input")?);
             let output = child.stdout.take().context("take standard output")?;
             starting.outputs.push((*id, BufReader::new(output)));
-            let entry = Entry { name: id.to_string(), init: child.id() };
+            let entry = Entry::new(*id, child.id(), &site.work, site.machines.is_some());
             starting.nodes.push((*id, Node { entry, own: Some(child) }));
         }
         Ok(starting)
@@ -87,8 +96,8 @@ impl Starting {
     }
 
     /// Waits until every node can be given devices and files.
-    pub fn wait_there(&mut self, limit: Duration) -> Result<()> {
-        self.wait_for(init::THERE, "to come up", limit)
+    pub fn wait_there(&mut self, limit: Duration, say: &mut dyn FnMut(usize)) -> Result<()> {
+        self.wait_for(init::THERE, "to come up", limit, say)
     }
 
     /// Lets the start-up scripts run in every node, and returns when all have ended well.
@@ -96,24 +105,33 @@ impl Starting {
         for ((id, _), mut input) in self.nodes.iter().zip(std::mem::take(&mut self.inputs)) {
             input.write_all(init::GO.as_bytes()).with_context(|| format!("start {id}"))?;
         }
-        self.wait_for(init::STARTED, "to run its start-up scripts", limit)?;
+        self.wait_for(init::STARTED, "to run its start-up scripts", limit, &mut |_| {})?;
         Ok(self.nodes)
     }
 
-    fn wait_for(&mut self, word: &'static str, what: &str, limit: Duration) -> Result<()> {
+    /// Waits until every node has said a word; tells how many have.
+    fn wait_for(
+        &mut self,
+        word: &'static str,
+        what: &str,
+        limit: Duration,
+        say: &mut dyn FnMut(usize),
+    ) -> Result<()> {
         let deadline = activity::deadline(limit);
         let (report, reports) = mpsc::channel();
-        let outputs = std::mem::take(&mut self.outputs);
-        // Reading may take longer than the deadline; then it ends with the nodes.
-        thread::spawn(move || {
-            for (id, mut output) in outputs {
+        let mut missing: Vec<NodeId> = Vec::new();
+        for (id, mut output) in std::mem::take(&mut self.outputs) {
+            let report = report.clone();
+            missing.push(id);
+            // Reading may take longer than the deadline; then it ends with the nodes.
+            thread::spawn(move || {
                 let read = read_word(&mut output, word);
                 // Nobody listens after the deadline.
                 let _ = report.send((id, output, read));
-            }
-        });
-        for (id, _) in &self.nodes {
-            let what = format!("{id} {what}");
+            });
+        }
+        while let Some(first) = missing.first() {
+            let what = format!("{first} {what}");
             let _doing = activity::doing(&what);
             let left = deadline.saturating_duration_since(Instant::now());
             let (id, output, read) = reports
@@ -121,15 +139,20 @@ impl Starting {
                 .with_context(|| format!("wait for {what}: not seen in time"))?;
             read.with_context(|| format!("start {id}"))?;
             self.outputs.push((id, output));
+            missing.retain(|other| *other != id);
+            say(self.outputs.len());
         }
         Ok(())
     }
 }
 
-fn launch(id: NodeId, site: &Site) -> Result<Child> {
+fn launch(plan: &NodePlan, site: &Site) -> Result<Child> {
+    if let Some(machines) = &site.machines {
+        return machines.launch(plan, &site.work);
+    }
     Command::new(OWN_EXE)
         .arg0("ovl")
-        .args(["init", &id.to_string()])
+        .args(["init", &plan.id.to_string()])
         .args([&site.work, &site.bin_dir])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -154,8 +177,8 @@ fn read_word(output: &mut impl BufRead, word: &str) -> Result<()> {
 
 impl Node {
     /// A node of a cluster that somebody else has started.
-    pub fn of_running(id: NodeId, init: u32) -> Self {
-        Self { entry: Entry { name: id.to_string(), init }, own: None }
+    pub fn of_running(entry: Entry) -> Self {
+        Self { entry, own: None }
     }
 
     /// Lets the node be there when this value is gone.
@@ -201,18 +224,18 @@ impl Node {
 
     /// Writes a file in the node; makes its folder if it is not there.
     pub fn write(&self, path: &str, content: &str) -> Result<()> {
-        let path = self.entry.machine_path(path);
-        let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
-        folder
-            .and_then(|()| fs::write(&path, content))
-            .with_context(|| format!("write {} on {}", path.display(), self.name()))
+        self.entry.write_file(path, content.as_bytes())
     }
 
     /// A file below /proc/net as the node sees it.
     pub fn proc_net(&self, file: &str) -> Result<String> {
+        let what = || format!("read /proc/net/{file} on {}", self.name());
+        if self.entry.line.is_some() {
+            let content = self.entry.read_file(&format!("/proc/net/{file}"))?;
+            return content.with_context(|| format!("{}: it is not there", what()));
+        }
         let path = format!("/proc/{}/net/{file}", self.entry.init);
-        fs::read_to_string(path)
-            .with_context(|| format!("read /proc/net/{file} on {}", self.name()))
+        fs::read_to_string(path).with_context(what)
     }
 }
 
@@ -227,10 +250,21 @@ impl Drop for Node {
 }
 
 impl Entry {
+    /// The way into the node with this process 1, or keeper, of a cluster with this work folder.
+    pub fn new(id: NodeId, init: u32, work: &Path, is_machine: bool) -> Self {
+        let name = id.to_string();
+        Self { line: is_machine.then(|| Line::new(work, &name)), name, init }
+    }
+
     /// A command inside the node, without a limit of time.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(OWN_EXE);
-        command.arg0("ovl").args(["enter", &self.init.to_string(), "--"]).arg(program);
+        command.arg0("ovl");
+        match &self.line {
+            Some(line) => command.arg("enter-machine").arg(line.work()).arg(&self.name),
+            None => command.args(["enter", &self.init.to_string()]),
+        };
+        command.arg("--").arg(program);
         command
     }
 
@@ -254,12 +288,43 @@ impl Entry {
         feed(command, &what, input).with_context(|| format!("run {what}"))
     }
 
-    /// Where the holder of the cluster sees a file of the node.
-    pub fn machine_path(&self, path: &str) -> PathBuf {
+    /// Writes a file in the node; makes its folder if it is not there.
+    pub fn write_file(&self, path: &str, content: &[u8]) -> Result<()> {
+        if let Some(line) = &self.line {
+            return line.write_file(path.as_ref(), content);
+        }
+        let seen = self.seen_path(path);
+        let folder = seen.parent().map_or(Ok(()), fs::create_dir_all);
+        folder
+            .and_then(|()| fs::write(&seen, content))
+            .with_context(|| format!("write {path} on {}", self.name))
+    }
+
+    /// The text of a file in the node; None if it is not there.
+    pub fn read_file(&self, path: &str) -> Result<Option<String>> {
+        let content = match &self.line {
+            Some(line) => line.read_file(path.as_ref())?,
+            None => match fs::read(self.seen_path(path)) {
+                Err(error) if error.kind() == ErrorKind::NotFound => None,
+                content => {
+                    Some(content.with_context(|| format!("read {path} on {}", self.name))?)
+                }
+            },
+        };
+        Ok(content.map(|content| String::from_utf8_lossy(&content).into_owned()))
+    }
+
+    /// Where the holder of the cluster sees a file of a node that is made of namespaces.
+    fn seen_path(&self, path: &str) -> PathBuf {
         Path::new("/proc")
             .join(self.init.to_string())
             .join("root")
             .join(path.trim_start_matches('/'))
+    }
+
+    /// The end of the console of a node that is a machine.
+    pub fn console(&self) -> Option<PathBuf> {
+        self.line.as_ref().map(Line::console)
     }
 
     /// The node's process 1, by its number for the holder of the cluster.

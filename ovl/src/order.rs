@@ -13,6 +13,7 @@ use crate::lab::Layout;
 use crate::overlay;
 use crate::topology::Topology;
 use crate::topology::plan::{Plan, Size, Variables};
+use crate::vm::Hardware;
 
 /// Overlays that every cluster has unless it is bare.
 const ALWAYS: [&str; 2] = ["base", "network-topology"];
@@ -26,6 +27,15 @@ pub struct Order {
     pub overlays: Vec<String>,
     /// The folder of the binaries under test.
     pub bin_dir: PathBuf,
+    pub backend: Backend,
+}
+
+/// What nodes are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum Backend {
+    #[default]
+    Namespaces,
+    Machines(Hardware),
 }
 
 impl Order {
@@ -39,17 +49,19 @@ impl Order {
                 false => with_usual(&args.overlays),
             },
             bin_dir: bins::dir(args.bin_dir.as_deref())?,
+            backend: args.backend.wanted()?,
         })
     }
 
     /// For a function test.
-    pub fn of_test(wanted: &Layout, bin_dir: &Path) -> Result<Self> {
+    pub fn of_test(wanted: &Layout, bin_dir: &Path, backend: Backend) -> Result<Self> {
         Ok(Self {
             topology: absolute(&wanted.topology)?,
             size: wanted.size,
             variables: wanted.variables.clone(),
             overlays: with_usual(&wanted.overlays),
             bin_dir: bin_dir.to_owned(),
+            backend,
         })
     }
 

@@ -33,6 +33,7 @@ use self::schedule::Next;
 use self::test::Test;
 use self::verdict::{Tally, Verdict};
 use crate::bins::Bins;
+use crate::cli::BackendArgs;
 use crate::namespace;
 use crate::style::Style;
 
@@ -59,6 +60,8 @@ pub struct TestArgs {
     /// Show what the cases do while they run
     #[arg(long, short)]
     pub verbose: bool,
+    #[command(flatten)]
+    pub backend: BackendArgs,
     /// Where lb, shm-tool and mconnect are [default: beside ovl]
     #[arg(long, value_name = "DIR")]
     pub bin_dir: Option<PathBuf>,
@@ -80,6 +83,7 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
     let runner = Runner {
         output: args.output.clone().unwrap_or_else(folder::default),
         bin_dir: args.bin_dir.clone(),
+        backend: args.backend.clone(),
         keep: args.keep,
         verbose: args.verbose,
         stop: &stop,

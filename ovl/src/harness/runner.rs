@@ -16,6 +16,7 @@ use super::folder;
 use super::report::Finished;
 use super::test::Test;
 use super::verdict::Verdict;
+use crate::cli::BackendArgs;
 use crate::holder;
 use crate::state::{ClusterName, Folder};
 
@@ -32,6 +33,7 @@ const LOG_TAIL: usize = 12;
 pub struct Runner<'a> {
     pub output: PathBuf,
     pub bin_dir: Option<PathBuf>,
+    pub backend: BackendArgs,
     pub keep: bool,
     /// Shows what tests tell while they run.
     pub verbose: bool,
@@ -118,6 +120,7 @@ impl Runner<'_> {
         if let Some(dir) = &self.bin_dir {
             command.arg("--bin-dir").arg(dir);
         }
+        command.args(self.backend.words());
         command.args(["--", &test.spec]);
         Ok(command)
     }

@@ -17,6 +17,7 @@ use super::watchdog::{self, Ended};
 use crate::address::{NodeId, Role};
 use crate::bins::Bins;
 use crate::case::{Mismatch, Skip, check};
+use crate::cli::BackendArgs;
 use crate::cluster::Cluster;
 use crate::holder::{self, Holder};
 use crate::lab::Lab;
@@ -38,6 +39,8 @@ pub struct RunCaseArgs {
     pub keep: bool,
     #[arg(long)]
     pub bin_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub backend: BackendArgs,
     pub case: String,
 }
 
@@ -97,10 +100,13 @@ fn attempt(folder: &Folder, args: &RunCaseArgs, started: &Arc<Started>) -> Outco
     };
     let limit = test.limit();
     let (folder, bin_dir, started) = (folder.clone(), args.bin_dir.clone(), started.clone());
+    let backend = args.backend.clone();
     let work = move || {
         let mut lab = None;
-        let result = Bins::find(bin_dir.as_deref())
-            .and_then(|bins| run_in_lab(&test, &folder, bins, &started, &mut lab));
+        let result = Bins::find(bin_dir.as_deref()).and_then(|bins| {
+            let order = Order::of_test(&test.layout(), bins.dir(), backend.wanted()?)?;
+            run_in_lab(&test, &folder, &order, bins, &started, &mut lab)
+        });
         Outcome { lab, result }
     };
     match watchdog::run(limit, work) {
@@ -115,13 +121,13 @@ fn attempt(folder: &Folder, args: &RunCaseArgs, started: &Arc<Started>) -> Outco
 fn run_in_lab(
     test: &Test,
     folder: &Folder,
+    order: &Order,
     bins: Bins,
     started: &Started,
     lab: &mut Option<Lab>,
 ) -> Result<()> {
-    let order = Order::of_test(&test.layout(), bins.dir())?;
     let say = |text: &str| progress::tell("ovl", text);
-    let cluster = Arc::new(Cluster::start(folder, &order, say).context("start cluster")?);
+    let cluster = Arc::new(Cluster::start(folder, order, say).context("start cluster")?);
     // Nobody else sets it.
     let _ = started.set(cluster.clone());
     let lab = lab.insert(Lab::new(cluster, bins));

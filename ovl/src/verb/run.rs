@@ -10,7 +10,9 @@ use crate::cli::{RunArgs, ShellArgs, TcpdumpArgs};
 use crate::cluster::Record;
 use crate::enter::enter;
 use crate::holder;
+use crate::order::Backend;
 use crate::state::{ClusterName, Folder};
+use crate::vm::client::Line;
 
 /// A shell that has the variables of the cluster, on a terminal or not.
 const SHELL: &str = r#"cd; [ ! -r /etc/profile ] || . /etc/profile
@@ -34,5 +36,9 @@ fn run_on(name: &ClusterName, id: NodeId, words: &[OsString]) -> Result<ExitCode
     let folder = Folder::of(name)?;
     let record = Record::of(&folder)?;
     holder::enter_files(&folder)?;
-    enter(record.running(id)?, words)
+    let init = record.running(id)?;
+    if record.order.backend != Backend::Namespaces {
+        return Line::new(&folder.work(), &id.to_string()).run(words);
+    }
+    enter(init, words)
 }

@@ -1,6 +1,5 @@
 //! Both planes give the same marks, and each packet takes the right one.
 
-use std::fs;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail};
@@ -98,7 +97,7 @@ fn random_flows_agree(
 fn explained(lab: &Lab, packets: &[Vec<u8>]) -> Result<Vec<Option<u32>>> {
     const FILE: &str = "/run/flows.pcap";
     let router = lab.cluster.router()?;
-    fs::write(router.entry().machine_path(FILE), pcap(packets)).context("write a capture")?;
+    router.entry().write_file(FILE, &pcap(packets))?;
     let reports = router.run(&["shm-tool", "explain", "--json", "--pcap", FILE])?.success()?;
     let reports = serde_json::Deserializer::from_str(&reports).into_iter::<Value>();
     let mark = |report: Value| u32::try_from(report["mark"].as_u64()?).ok();
