@@ -74,6 +74,11 @@ impl Line {
 
     /// The path of a socket must be short, that of a cluster's folder may be long.
     fn with_socket<T>(&self, work: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+        const LONGEST: usize = 107;
+        let path = self.folder.join(SOCKET);
+        if path.as_os_str().len() <= LONGEST {
+            return work(&path);
+        }
         let folder = File::open(&self.folder)?;
         work(&Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(SOCKET))
     }

@@ -1,7 +1,8 @@
 //! What qemu is told about a machine.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -72,13 +73,14 @@ impl Settings {
         match self.accelerator {
             Accelerator::Kvm => words.flags("-accel kvm -cpu host"),
             // What is translated is kept, but not all of it; the processor has random numbers.
-            Accelerator::Tcg => words.flags("-accel tcg,tb-size=64 -cpu qemu64,+rdrand,+rdseed"),
+            Accelerator::Tcg => words.flags("-accel tcg,tb-size=64 -cpu qemu64,+rdrand"),
         }
         words.add("-m", &self.memory.to_string());
         words.path("-kernel", "", &self.kernel);
         words.path("-initrd", "", &self.initrd);
-        words.add("-append", &format!("console=ttyS0 quiet panic=-1 -- guest {host}"));
-        words.path("-serial", "file:", console);
+        words.add("-append", &format!("console=ttyS0 quiet no_timer_check panic=-1 -- guest {host}"));
+        words.path("-chardev", "file,id=console,append=on,path=", console);
+        words.flags("-serial chardev:console");
         words.flags("-device virtio-serial-pci");
         words.add("-chardev", &format!("socket,id=agent,fd={line}"));
         words.add("-device", &format!("virtserialport,chardev=agent,name={PORT}"));
@@ -113,7 +115,14 @@ impl Words {
     /// A value that ends with a path.
     fn path(&mut self, option: &str, before: &str, path: &Path) {
         let mut value = OsString::from(before);
-        value.push(path);
+        // In a list of values a comma stands for itself when it is doubled.
+        let list = before.contains(',');
+        for byte in path.as_os_str().as_bytes() {
+            value.push(OsStr::from_bytes(&[*byte]));
+            if list && *byte == b',' {
+                value.push(",");
+            }
+        }
         self.0.extend([option.into(), value]);
     }
 }
@@ -133,14 +142,14 @@ mod tests {
             disks: vec!["/a".into(), "/b".into()],
             devices: vec![device("net0-vm-201"), device("net2-vm-201")],
         };
-        let words = settings.words("vm-201", 7, Path::new("/c"));
+        let words = settings.words("vm-201", 7, Path::new("/c,d"));
         let words: Vec<_> = words.iter().map(|word| word.to_str().unwrap()).collect();
         let line = words.join(" ");
         for part in [
             "-name vm-201 ",
             " -accel tcg,tb-size=64 ",
-            " -m 128 -kernel /k -initrd /i -append console=ttyS0 quiet panic=-1 -- guest vm-201 ",
-            " -serial file:/c ",
+            " -m 128 -kernel /k -initrd /i -append console=ttyS0 quiet no_timer_check panic=-1 -- guest vm-201 ",
+            " -chardev file,id=console,append=on,path=/c,,d -serial chardev:console ",
             " socket,id=agent,fd=7 ",
             "id=disk0,format=raw,readonly=on,file=/a -device virtio-blk-pci,drive=disk0 -drive",
             "ifname=net0-vm-201,script=no,downscript=no -device virtio-net-pci,netdev=net0,mac=00:01",
@@ -151,6 +160,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         settings.write(folder.path()).unwrap();
         let read = Settings::read(folder.path()).unwrap();
-        assert_eq!(read.words("vm-201", 7, Path::new("/c")), settings.words("vm-201", 7, Path::new("/c")));
+        let (one, other) = (read.words("vm-201", 7, Path::new("/c")), settings.words("vm-201", 7, Path::new("/c")));
+        assert_eq!(one, other);
     }
 }
