@@ -42,6 +42,11 @@ pub enum Verb {
     /// Add nodes to a running cluster, or take nodes out
     #[command(subcommand)]
     Scale(Scale),
+    /// Cut the power of nodes, or start them again
+    #[command(subcommand)]
+    Power(Power),
+    /// Show the console of a node that is a machine
+    Console(ShellArgs),
     /// Watch the packets of a node's device
     Tcpdump(TcpdumpArgs),
     /// Look at overlays
@@ -67,6 +72,9 @@ pub enum Verb {
     /// Send raw IP packets, read from standard input as one line of hex digits each
     #[command(hide = true)]
     SendPackets,
+    /// Open an SCTP socket of the kernel and let somebody connect to it
+    #[command(hide = true)]
+    OpenSctp,
     /// Send packets of many flows at a steady rate
     #[command(hide = true)]
     Flood(FloodArgs),
@@ -152,6 +160,10 @@ impl BackendArgs {
             modules: absolute(modules)?,
             memory: memory.unwrap_or(USUAL_MEMORY),
         }))
+    }
+
+    pub fn is_vm(&self) -> bool {
+        self.backend == BackendName::Vm
     }
 
     /// The same as words of a command line.
@@ -270,13 +282,23 @@ pub struct Place {
 #[derive(Subcommand)]
 pub enum Scale {
     /// Add nodes, with the topology's settings for them
-    Out(ScaleArgs),
+    Out(ChangeArgs),
     /// Take nodes out
-    In(ScaleArgs),
+    In(ChangeArgs),
+}
+
+#[derive(Subcommand)]
+pub enum Power {
+    /// End nodes as they are, without a warning
+    Off(ChangeArgs),
+    /// Start nodes that have ended
+    On(ChangeArgs),
+    /// Both
+    Cycle(ChangeArgs),
 }
 
 #[derive(clap::Args)]
-pub struct ScaleArgs {
+pub struct ChangeArgs {
     #[command(flatten)]
     pub cluster: ClusterArg,
     /// The nodes: 5, vm-005…

@@ -114,6 +114,19 @@ impl Cluster {
     }
 
     fn add(&mut self, plans: &[NodePlan], say: &mut dyn FnMut(&str)) -> Result<()> {
+        let nodes = self.start_nodes(plans, say)?;
+        let records = plans.iter().zip(&nodes).map(|(plan, (_, node))| NodeRecord::new(plan, node));
+        self.record.nodes.extend(records.collect::<Result<Vec<_>>>()?);
+        self.record.nodes.sort_by_key(|node| node.number);
+        self.nodes.extend(nodes);
+        Ok(())
+    }
+
+    fn start_nodes(
+        &self,
+        plans: &[NodePlan],
+        say: &mut dyn FnMut(&str),
+    ) -> Result<Vec<(NodeId, Node)>> {
         let work = self.folder.work();
         let machines = match self.record.order.backend {
             Backend::Namespaces => None,
@@ -121,21 +134,8 @@ impl Cluster {
         };
         let are_machines = machines.is_some();
         let site = Site { work, bin_dir: self.record.order.bin_dir.clone(), machines };
-        let switch = &self.switch;
-        let attach = |ends: &[End]| {
-            let ends = plans.iter().zip(ends);
-            switch.attach(ends.flat_map(|(plan, end)| {
-                plan.devices.iter().map(|device| Attachment {
-                    id: plan.id,
-                    end: *end,
-                    device: &device.name,
-                    net: device.net,
-                    mtu: device.mtu,
-                })
-            }))
-        };
         if are_machines {
-            attach(&vec![End::Machine; plans.len()])?;
+            self.attach_devices(plans.iter().map(|plan| (plan, End::Machine)))?;
         }
         let mut starting = Starting::launch(plans, &site)?;
         let up = if are_machines { BOOT } else { UP };
@@ -147,8 +147,7 @@ impl Cluster {
         })?;
         let nodes = || plans.iter().zip(starting.nodes().iter().map(|(_, node)| node));
         if !are_machines {
-            let inits = starting.nodes().iter().map(|(_, node)| node.entry().init());
-            attach(&inits.map(End::Namespace).collect::<Vec<_>>())?;
+            self.attach_devices(nodes().map(|(plan, node)| (plan, End::Namespace(node.entry().init()))))?;
         }
         for (plan, node) in nodes() {
             for file in &plan.files {
@@ -156,13 +155,64 @@ impl Cluster {
             }
         }
         say("start-up scripts");
-        let records = nodes().map(|(plan, node)| NodeRecord::new(plan, node));
-        let records = records.collect::<Result<Vec<_>>>()?;
-        let nodes = starting.go(SCRIPTS)?;
-        self.record.nodes.extend(records);
-        self.record.nodes.sort_by_key(|node| node.number);
-        self.nodes.extend(nodes);
+        starting.go(SCRIPTS)
+    }
+
+    fn attach_devices<'a>(&self, nodes: impl Iterator<Item = (&'a NodePlan, End)>) -> Result<()> {
+        self.switch.attach(nodes.flat_map(|(plan, end)| {
+            plan.devices.iter().map(move |device| Attachment {
+                id: plan.id,
+                end,
+                device: &device.name,
+                net: device.net,
+                mtu: device.mtu,
+            })
+        }))
+    }
+
+    fn detach_devices(&self, plans: &[NodePlan]) -> Result<()> {
+        let devices = |plan: &'_ NodePlan| {
+            let id = plan.id;
+            plan.devices.iter().map(|device| (id, device.net)).collect::<Vec<_>>()
+        };
+        self.switch.detach(plans.iter().flat_map(devices))
+    }
+
+    /// Takes the power of nodes away: they end as they are, and can be started again.
+    pub fn power_off(&self, ids: &BTreeSet<NodeId>) -> Result<()> {
+        ids.iter().try_for_each(|id| self.node(*id).map(drop))?;
+        for id in ids {
+            if !self.node(*id)?.kill()? {
+                self.record.node(*id)?.init.kill()?;
+            }
+        }
         Ok(())
+    }
+
+    /// Starts nodes again that have ended, with nothing of what they knew.
+    pub fn power_on(&self, ids: &BTreeSet<NodeId>) -> Result<()> {
+        for id in ids {
+            if self.node(*id)?.is_running() || self.record.node(*id)?.init.is_alive() {
+                bail!("start {id}: it runs already");
+            }
+        }
+        let mut plans = self.record.order.plan_of(&self.nodes.keys().copied().collect())?.nodes;
+        plans.retain(|plan| ids.contains(&plan.id));
+        self.detach_devices(&plans)?;
+        for (id, node) in self.start_nodes(&plans, &mut |_| {})? {
+            self.node(id)?.replace_by(node);
+        }
+        Ok(())
+    }
+
+    /// Takes note of processes that stand for nodes that were started again.
+    pub fn note_processes(&mut self) {
+        for record in &mut self.record.nodes {
+            let node = NodeId::new(record.number).and_then(|id| self.nodes.get(&id));
+            if let Some(process) = node.and_then(|node| node.entry().process()) {
+                record.init = process;
+            }
+        }
     }
 
     /// Adds nodes to a running cluster. The others do not notice.
@@ -175,11 +225,7 @@ impl Cluster {
         plans.retain(|plan| ids.contains(&plan.id));
         self.add_networks(&plans)?;
         // An earlier attempt may have been killed.
-        self.switch.detach(
-            plans
-                .iter()
-                .flat_map(|plan| plan.devices.iter().map(move |device| (plan.id, device.net))),
-        )?;
+        self.detach_devices(&plans)?;
         self.add(&plans, &mut |_| {})
     }
 
@@ -217,7 +263,7 @@ impl Cluster {
     /// Lets all nodes be there when this value is gone, and tells those who come later.
     pub fn leave(&mut self) -> Result<()> {
         self.publish()?;
-        self.nodes.values_mut().for_each(Node::leave);
+        self.nodes.values().for_each(Node::leave);
         Ok(())
     }
 

@@ -81,8 +81,11 @@ fn run(args: &Args, place: Place) -> Result<ExitCode> {
         (Verb::Shell(args), _) => verb::run::shell(args),
         (Verb::Tcpdump(args), _) => verb::run::tcpdump(args),
         (Verb::Cp(args), _) => verb::cp::run(args),
-        (Verb::Scale(args), Place::Below) => verb::scale::below(args),
-        (Verb::Scale(args), _) => verb::scale::run(args),
+        (Verb::Scale(args), Place::Below) => verb::scale::scale_below(args),
+        (Verb::Scale(args), _) => verb::scale::scale(args),
+        (Verb::Power(args), Place::Below) => verb::scale::power_below(args),
+        (Verb::Power(args), _) => verb::scale::power(args),
+        (Verb::Console(args), _) => verb::run::console(args),
         (Verb::Demo(args), Place::Holder(holder)) => demo::run(holder, args),
         (Verb::Test(args), _) => harness::run(args),
         (Verb::RunCase(args), Place::Holder(holder)) => harness::hold_case(holder, args),
@@ -101,6 +104,7 @@ fn run(args: &Args, place: Place) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         (Verb::SendPackets, _) => sender::run(),
+        (Verb::OpenSctp, _) => sender::open_sctp(),
         (Verb::Flood(args), _) => flood::run(args),
         (Verb::Completions { shell }, _) => {
             cli::write_completions(*shell);

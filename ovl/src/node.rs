@@ -9,7 +9,8 @@ use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -44,7 +45,7 @@ pub struct Site {
 /// namespaces vanish.
 pub struct Node {
     entry: Entry,
-    own: Option<Child>,
+    own: Mutex<Option<Child>>,
 }
 
 /// Nodes that are about to start.
@@ -58,8 +59,8 @@ pub struct Starting {
 #[derive(Clone)]
 pub struct Entry {
     name: String,
-    /// Process 1 of its namespaces, or the keeper of its machine.
-    init: u32,
+    /// Process 1 of its namespaces, or the keeper of its machine; another one when it was started anew.
+    init: Arc<AtomicU32>,
     /// The way into a machine.
     line: Option<Line>,
 }
@@ -86,7 +87,7 @@ impl Starting {
             let output = child.stdout.take().context("take standard output")?;
             starting.outputs.push((*id, BufReader::new(output)));
             let entry = Entry::new(*id, child.id(), &site.work, site.machines.is_some());
-            starting.nodes.push((*id, Node { entry, own: Some(child) }));
+            starting.nodes.push((*id, Node { entry, own: Mutex::new(Some(child)) }));
         }
         Ok(starting)
     }
@@ -178,16 +179,46 @@ fn read_word(output: &mut impl BufRead, word: &str) -> Result<()> {
 impl Node {
     /// A node of a cluster that somebody else has started.
     pub fn of_running(entry: Entry) -> Self {
-        Self { entry, own: None }
+        Self { entry, own: Mutex::default() }
+    }
+
+    /// Takes the place of this one, which has ended, where everybody knows it.
+    pub fn replace_by(&self, new: Self) {
+        self.entry.init.store(new.entry.init(), Ordering::Relaxed);
+        let child = new.child().take();
+        *self.child() = child;
+    }
+
+    /// Ends it without a warning if this process has started it; false if it has not.
+    pub fn kill(&self) -> Result<bool> {
+        let Some(mut child) = self.child().take() else { return Ok(false) };
+        // Fails only when it has ended already.
+        let _ = child.kill();
+        child.wait().with_context(|| format!("end {}", self.name()))?;
+        Ok(true)
+    }
+
+    /// Whether it runs and this process has started it.
+    pub fn is_running(&self) -> bool {
+        self.child().as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    fn child(&self) -> MutexGuard<'_, Option<Child>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets the node be there when this value is gone.
-    pub fn leave(&mut self) {
-        self.own = None;
+    pub fn leave(&self) {
+        *self.child() = None;
     }
 
     pub fn name(&self) -> &str {
         &self.entry.name
+    }
+
+    /// Whether it has a kernel of its own.
+    pub fn is_machine(&self) -> bool {
+        self.entry.line.is_some()
     }
 
     pub fn entry(&self) -> &Entry {
@@ -234,14 +265,14 @@ impl Node {
             let content = self.entry.read_file(&format!("/proc/net/{file}"))?;
             return content.with_context(|| format!("{}: it is not there", what()));
         }
-        let path = format!("/proc/{}/net/{file}", self.entry.init);
+        let path = format!("/proc/{}/net/{file}", self.entry.init());
         fs::read_to_string(path).with_context(what)
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if let Some(init) = &mut self.own {
+        if let Some(mut init) = self.child().take() {
             // Fails only when it has ended already, and so the node with it.
             let _ = init.kill();
             let _ = init.wait();
@@ -253,7 +284,8 @@ impl Entry {
     /// The way into the node with this process 1, or keeper, of a cluster with this work folder.
     pub fn new(id: NodeId, init: u32, work: &Path, is_machine: bool) -> Self {
         let name = id.to_string();
-        Self { line: is_machine.then(|| Line::new(work, &name)), name, init }
+        let line = is_machine.then(|| Line::new(work, &name));
+        Self { name, init: Arc::new(AtomicU32::new(init)), line }
     }
 
     /// A command inside the node, without a limit of time.
@@ -262,7 +294,7 @@ impl Entry {
         command.arg0("ovl");
         match &self.line {
             Some(line) => command.arg("enter-machine").arg(line.work()).arg(&self.name),
-            None => command.args(["enter", &self.init.to_string()]),
+            None => command.args(["enter", &self.init().to_string()]),
         };
         command.arg("--").arg(program);
         command
@@ -317,7 +349,7 @@ impl Entry {
     /// Where the holder of the cluster sees a file of a node that is made of namespaces.
     fn seen_path(&self, path: &str) -> PathBuf {
         Path::new("/proc")
-            .join(self.init.to_string())
+            .join(self.init().to_string())
             .join("root")
             .join(path.trim_start_matches('/'))
     }
@@ -329,12 +361,12 @@ impl Entry {
 
     /// The node's process 1, by its number for the holder of the cluster.
     pub fn init(&self) -> u32 {
-        self.init
+        self.init.load(Ordering::Relaxed)
     }
 
     /// None when the node has ended.
     pub fn process(&self) -> Option<ProcessId> {
-        ProcessId::of(self.init)
+        ProcessId::of(self.init())
     }
 }
 

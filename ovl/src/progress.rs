@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -11,18 +11,19 @@ use anyhow::{Context, Result};
 /// The most of one thing's output that is told.
 const MOST_LINES: usize = 50;
 
-static LOG: OnceLock<File> = OnceLock::new();
+static LOG: Mutex<Option<File>> = Mutex::new(None);
 
-/// From now on this process tells its progress in a file.
+/// From now on this process tells its progress in this file.
 pub fn begin(path: &Path) -> Result<()> {
     let file = File::options().append(true).open(path);
-    // Nobody begins twice.
-    let _ = LOG.set(file.with_context(|| format!("open {}", path.display()))?);
+    let file = file.with_context(|| format!("open {}", path.display()))?;
+    *LOG.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
     Ok(())
 }
 
 pub fn tell(who: &str, text: &str) {
-    let Some(mut log) = LOG.get() else { return };
+    let mut log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(log) = log.as_mut() else { return };
     let time = time_of_day(seconds_now());
     let lines: String = clipped(text).map(|line| format!("{time} {who}: {line}\n")).collect();
     // A full disk is not what is tested.

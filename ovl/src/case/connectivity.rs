@@ -32,7 +32,7 @@ pub const CASES: &[Case] = &[
     },
 ];
 
-fn every_node_reaches_every_other(lab: &mut Lab) -> Result<()> {
+pub(super) fn every_node_reaches_every_other(lab: &mut Lab) -> Result<()> {
     let cluster = &lab.cluster;
     for family in FAMILIES {
         for server in cluster.servers() {

@@ -8,6 +8,7 @@ mod fragments;
 mod icmp;
 mod kernel_hash;
 mod keys;
+mod machines;
 mod mark;
 mod overload;
 mod pmtu;
@@ -37,7 +38,17 @@ pub struct Case {
     pub limit: Duration,
     /// Whether it needs the machine for itself.
     pub alone: bool,
+    /// What kind of nodes it is for.
+    pub on: On,
     pub run: fn(&mut Lab) -> Result<()>,
+}
+
+/// What nodes may be for a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    Any,
+    Namespaces,
+    Machines,
 }
 
 /// Far more than a case needs that asks for no more, on a busy machine too.
@@ -50,6 +61,7 @@ const PLAIN: Case = Case {
     shape: Shape::STANDARD,
     limit: LIMIT,
     alone: false,
+    on: On::Namespaces,
     run: |_| bail!("the case does not say what to do"),
 };
 
@@ -73,6 +85,7 @@ pub fn all() -> Vec<&'static Case> {
         daemon::CASES,
         privilege::CASES,
         fast_plane::CASES,
+        machines::CASES,
     ];
     groups.into_iter().flatten().collect()
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -29,9 +28,10 @@ const FAILURES: std::ops::RangeInclusive<i32> = 1..=123;
 impl Scenario {
     /// Runs it; the error tells the step, its action, what was expected and what was seen.
     pub fn run(&self, lab: &mut Lab) -> Result<()> {
-        let missing = self.needs.iter().find(|feature| !feature.is_there());
-        if let Some(feature) = missing {
-            return Err(Skip(feature.to_string()).into());
+        for feature in &self.needs {
+            if !feature.is_there(&lab.cluster)? {
+                return Err(Skip(feature.to_string()).into());
+            }
         }
         let mut stage = Stage { cluster: &lab.cluster, programs: &mut lab.programs };
         for step in &self.steps {
@@ -205,9 +205,18 @@ fn describe(ran: &Ran) -> String {
 }
 
 impl Feature {
-    fn is_there(self) -> bool {
+    /// Nodes of namespaces have the kernel of this machine, and all machines the same one.
+    fn is_there(self, cluster: &Cluster) -> Result<bool> {
+        let Some((_, node)) = cluster.nodes().next() else { return Ok(false) };
         match self {
-            Self::Nfqueue => Path::new("/proc/net/netfilter/nfnetlink_queue").exists(),
+            Self::Nfqueue => {
+                if node.is_machine() {
+                    // Fails when it is built in, or not there at all, which is seen next.
+                    node.run(&["modprobe", "-q", "nfnetlink_queue"])?;
+                }
+                let file = "/proc/net/netfilter/nfnetlink_queue";
+                Ok(node.run(&["test", "-e", file])?.succeeded())
+            }
         }
     }
 }

@@ -23,13 +23,18 @@ const AT_ONCE: usize = 20_000;
 
 pub(super) fn planes_agree(lab: &mut Lab) -> Result<()> {
     let count = if is_soak() { 100_000 } else { 3_000 };
+    let inits = [&[][..], &["--sctp-hash", "tuple"], &["--affinity", "client"]];
+    planes_agree_about(lab, &inits, count)
+}
+
+/// The same for tables of these kinds, with so many flows of every kind.
+pub fn planes_agree_about(lab: &mut Lab, inits: &[&[&str]], count: usize) -> Result<()> {
     let mut random = Random::seeded();
     let seed = random.seed();
-    let inits = [&[][..], &["--sctp-hash", "tuple"], &["--affinity", "client"]];
     for init in inits {
         for plane in ["fast", "slow"] {
             let fast: &[&str] = if plane == "fast" { &["--fast"] } else { &[] };
-            start(lab, &[&["--m", "10007", "--force"], init].concat(), fast)?;
+            start(lab, &[&["--m", "10007", "--force"], *init].concat(), fast)?;
             check_plane(lab, plane)?;
             let trace = Trace::of_marks(lab.cluster.router()?)?;
             for family in FAMILIES {

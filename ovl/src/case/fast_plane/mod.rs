@@ -1,8 +1,8 @@
 //! The rules that `lb` makes itself, and the table mirrored into the kernel.
 
-mod agree;
+pub(super) mod agree;
 mod beside;
-mod changes;
+pub(super) mod changes;
 mod counts;
 mod rules;
 
@@ -108,7 +108,7 @@ pub const CASES: &[Case] = &[
     },
 ];
 
-const VIPS: [&str; 3] = ["--vip", "10.0.0.0/32", "1000::/128"];
+pub(super) const VIPS: [&str; 3] = ["--vip", "10.0.0.0/32", "1000::/128"];
 
 /// Room for what arrives while `lb` has no processor for a second.
 const ROOM: [&str; 4] = ["--queue-length", "65535", "--receive-buffer", "256M"];
@@ -121,17 +121,17 @@ fn start(lab: &mut Lab, init: &[&str], options: &[&str]) -> Result<()> {
 }
 
 /// What `lb --status` says.
-fn status(lab: &Lab) -> Result<Value> {
+pub(super) fn status(lab: &Lab) -> Result<Value> {
     let report = lab.cluster.router()?.run(&["lb", "--status", "--json"])?.success()?;
     serde_json::from_str(&report).context("read lb --status")
 }
 
 /// Packets that one of the planes had, as the rules count them.
-fn packets(status: &Value, plane: &str) -> Result<u64> {
+pub(super) fn packets(status: &Value, plane: &str) -> Result<u64> {
     status[plane]["packets"].as_u64().with_context(|| format!("read lb --status: no {plane}"))
 }
 
-fn check_plane(lab: &Lab, expected: &str) -> Result<()> {
+pub(super) fn check_plane(lab: &Lab, expected: &str) -> Result<()> {
     let status = status(lab)?;
     check(status["plane"] == expected, format!("the {expected} plane"), status)
 }
@@ -153,7 +153,7 @@ fn foreign_rules(router: &Node) -> Result<String> {
         .collect()
 }
 
-fn end(lab: &mut Lab) -> Result<()> {
+pub(super) fn end(lab: &mut Lab) -> Result<()> {
     let lb = lab.lb_mut()?;
     lb.signal("TERM")?;
     let status = lb.wait(PATIENCE)?;
