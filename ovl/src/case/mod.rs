@@ -61,7 +61,7 @@ const PLAIN: Case = Case {
     shape: Shape::STANDARD,
     limit: LIMIT,
     alone: false,
-    on: On::Namespaces,
+    on: On::Any,
     run: |_| bail!("the case does not say what to do"),
 };
 

@@ -11,12 +11,14 @@ use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 
+use super::cp_machines;
 use crate::address::NodeId;
 use crate::cli::{CpArgs, Place};
 use crate::cluster::Record;
 use crate::enter::pass_through;
 use crate::holder;
 use crate::namespace;
+use crate::order::Backend;
 use crate::state::Folder;
 
 /// The source is opened where it is, and `cp` runs where the copy is to be, with the open source
@@ -27,6 +29,12 @@ pub fn run(args: &CpArgs) -> Result<ExitCode> {
     }
     let folder = Folder::of(&args.cluster.name)?;
     let record = Record::of(&folder)?;
+    for node in [args.from.node, args.to.node].into_iter().flatten() {
+        record.node(node)?;
+    }
+    if record.order.backend != Backend::Namespaces {
+        return cp_machines::run(args, &folder);
+    }
     let machine = Files::of_machine()?;
     let source = {
         if let Some(id) = args.from.node {

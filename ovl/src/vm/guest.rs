@@ -17,6 +17,7 @@ use anyhow::{Context, Result};
 use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, chdir, chroot, sethostname, sync};
 
@@ -85,6 +86,7 @@ fn look_after(args: &GuestArgs) -> Result<()> {
     ] {
         mount_new(kind, Path::new(folder), options)?;
     }
+    make_tun()?;
     for (name, target) in DEVICE_LINKS {
         let link = Path::new("/dev").join(name);
         remove(&link)?;
@@ -101,6 +103,17 @@ fn look_after(args: &GuestArgs) -> Result<()> {
             return Err(anyhow::anyhow!("the agent ended: {}", described(ended)));
         }
     }
+}
+
+/// The kernel makes it only when the module is there, which it loads when somebody opens this.
+fn make_tun() -> Result<()> {
+    let path = Path::new("/dev/net/tun");
+    if path.exists() {
+        return Ok(());
+    }
+    make_folder(Path::new("/dev/net"))?;
+    mknod(path, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(10, 200))
+        .with_context(|| format!("make {}", path.display()))
 }
 
 fn described(ended: WaitStatus) -> String {

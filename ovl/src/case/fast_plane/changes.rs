@@ -9,10 +9,11 @@ use serde_json::Value;
 use super::super::table::marks_follow_table;
 use super::super::verbs::{connect_all_kinds, trace_flows};
 use super::super::{check, is_soak};
-use super::{VIPS, install, start, status};
+use super::{VIPS, install, packets, start, status};
 use crate::flow;
 use crate::lab::{Lab, PATIENCE, QUEUE};
 use crate::packet::Extras;
+use crate::progress;
 use crate::random::Random;
 use crate::trace::{Trace, tally};
 use crate::wait;
@@ -139,6 +140,8 @@ pub fn storm(lab: &mut Lab, storm: &Storm) -> Result<()> {
         lab.cluster.router()?.script(&format!("exec >/dev/null\n{changes}"))?;
     }
     let flood = lab.stop_flood(flood)?;
+    let queued = packets(&status(lab)?, "queued")?;
+    progress::tell("ovl", &format!("{queued} of {} packets missed the map", flood.sent));
     check_all_marked(lab, flood.sent).with_context(|| format!("seed {}", random.seed()))?;
     let least = storm.least_rate;
     check(flood.has_rate(least), format!("at least {least} packets/s"), format!("{flood:?}"))?;
