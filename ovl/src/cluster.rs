@@ -147,7 +147,9 @@ impl Cluster {
         })?;
         let nodes = || plans.iter().zip(starting.nodes().iter().map(|(_, node)| node));
         if !are_machines {
-            self.attach_devices(nodes().map(|(plan, node)| (plan, End::Namespace(node.entry().init()))))?;
+            self.attach_devices(
+                nodes().map(|(plan, node)| (plan, End::Namespace(node.entry().init()))),
+            )?;
         }
         for (plan, node) in nodes() {
             for file in &plan.files {

@@ -338,9 +338,7 @@ impl Entry {
             Some(line) => line.read_file(path.as_ref())?,
             None => match fs::read(self.seen_path(path)) {
                 Err(error) if error.kind() == ErrorKind::NotFound => None,
-                content => {
-                    Some(content.with_context(|| format!("read {path} on {}", self.name))?)
-                }
+                content => Some(content.with_context(|| format!("read {path} on {}", self.name))?),
             },
         };
         Ok(content.map(|content| String::from_utf8_lossy(&content).into_owned()))

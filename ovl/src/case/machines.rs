@@ -98,7 +98,11 @@ fn the_kernel_has_what_is_needed(lab: &mut Lab) -> Result<()> {
     let address = crate::address::Family::V4.address(crate::address::NetId(0), NodeId::TESTER);
     ping(router, 1, &[&address.to_string()])?;
     let took = start.elapsed();
-    check(took >= Duration::from_millis(30), "a ping that netem delays by 30 ms", format!("{took:?}"))?;
+    check(
+        took >= Duration::from_millis(30),
+        "a ping that netem delays by 30 ms",
+        format!("{took:?}"),
+    )?;
     router.script("tc qdisc del dev eth0 root")?;
     router.script(
         "nft 'add table inet trial'
@@ -152,7 +156,8 @@ fn the_own_queue_serves(lab: &mut Lab) -> Result<()> {
     for (plane, options) in [("slow", &[][..]), ("fast", &["--fast"])] {
         lab.start_lb(&[&["--queue", QUEUE], &VIPS[..], options].concat())?;
         check_plane(lab, plane)?;
-        let rules = lab.cluster.router()?.run(&["nft", "list", "table", "inet", "markway-markway"])?;
+        let rules =
+            lab.cluster.router()?.run(&["nft", "list", "table", "inet", "markway-markway"])?;
         let rules = rules.success()?;
         let own = rules.lines().any(|line| line.contains("queue to 2"));
         check(own && !rules.contains("xt target"), "the queue expression in the rules", &rules)?;
@@ -194,7 +199,10 @@ fn a_router_loses_its_power(lab: &mut Lab) -> Result<()> {
     check(router.entry().read_file("/root/note")?.is_none(), "a router that is as new", "a note")?;
     lab.prepare(SMALL)?;
     wait::until("the router to answer", PATIENCE, || {
-        Ok(server.run(&["ping", "-n", "-q", "-c", "1", "-W", "1", &address])?.succeeded().then_some(()))
+        Ok(server
+            .run(&["ping", "-n", "-q", "-c", "1", "-W", "1", &address])?
+            .succeeded()
+            .then_some(()))
     })?;
     every_node_reaches_every_other(lab)
 }

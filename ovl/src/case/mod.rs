@@ -61,7 +61,7 @@ const PLAIN: Case = Case {
     shape: Shape::STANDARD,
     limit: LIMIT,
     alone: false,
-    on: On::Any,
+    on: On::Namespaces,
     run: |_| bail!("the case does not say what to do"),
 };
 

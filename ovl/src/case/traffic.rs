@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::verbs::{connect_all, ping};
-use super::{Case, PLAIN, check};
+use super::{Case, On, PLAIN, check};
 use crate::address::FAMILIES;
 use crate::flow::Transport;
 use crate::lab::Lab;
@@ -12,18 +12,21 @@ pub const CASES: &[Case] = &[
     Case {
         name: "tcp",
         about: "TCP connections spread over all servers",
+        on: On::Any,
         run: |lab| spread(lab, Transport::Tcp),
         ..PLAIN
     },
     Case {
         name: "udp",
         about: "UDP exchanges spread over all servers",
+        on: On::Any,
         run: |lab| spread(lab, Transport::Udp),
         ..PLAIN
     },
     Case {
         name: "ping",
         about: "pings of the VIP from many sources are answered",
+        on: On::Any,
         run: ping_from_many_sources,
         ..PLAIN
     },

@@ -43,7 +43,12 @@ mod tests {
         };
         assert_eq!(
             names(gather(tests.clone())),
-            [vec!["connectivity", "tcp"], vec!["topology-xnet"], vec!["overlay-base"], vec!["pmtu"]]
+            [
+                vec!["connectivity", "tcp"],
+                vec!["topology-xnet"],
+                vec!["overlay-base"],
+                vec!["pmtu"]
+            ]
         );
         assert!(names(single(tests)).iter().all(|batch| batch.len() == 1));
     }

@@ -7,8 +7,7 @@ use super::test::{self, Test};
 /// Those that are asked for, each once, in the order in which they are asked for; all if none are.
 /// Of those only the ones that run on such nodes.
 pub fn select(specs: &[String], machines: bool) -> Result<Vec<Test>> {
-    let own: Vec<Test> =
-        test::own()?.into_iter().filter(|test| test.runs_on(machines)).collect();
+    let own: Vec<Test> = test::own()?.into_iter().filter(|test| test.runs_on(machines)).collect();
     if specs.is_empty() {
         return Ok(own);
     }
@@ -92,7 +91,8 @@ mod tests {
         assert_eq!(names(&["queue-full"]).unwrap(), ["queue-full-closed", "queue-full-open"]);
         assert_eq!(names(&["*-full-open"]).unwrap(), ["queue-full-open", "socket-full-open"]);
         assert_eq!(names(&["tcp", "t?p", "ping"]).unwrap(), ["tcp", "ping"]);
-        let of_machines_only = test::own().unwrap().iter().filter(|test| !test.runs_on(false)).count();
+        let of_machines_only =
+            test::own().unwrap().iter().filter(|test| !test.runs_on(false)).count();
         assert_eq!(names(&[]).unwrap().len() + of_machines_only, test::own().unwrap().len());
     }
 

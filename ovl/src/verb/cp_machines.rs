@@ -19,7 +19,7 @@ target=$1
 [ ! -d "$target" ] || target=${target%/}/$2
 scratch=$(mktemp -d -- "$(dirname -- "$target")/.copy-XXXXXX")
 trap 'rm -rf -- "$scratch"' EXIT
-tar -C "$scratch" -xpf -
+tar -C "$scratch" --warning=no-timestamp -xpf -
 if [ -d "$target" ] && [ -d "$scratch/it" ]; then
     cp -a -- "$scratch/it/." "$target"
 elif [ -d "$target" ]; then
@@ -31,7 +31,8 @@ fi"#;
 
 pub fn run(args: &CpArgs, folder: &Folder) -> Result<ExitCode> {
     let name = args.from.path.file_name();
-    let name = name.with_context(|| format!("copy {}: it has no name", args.from.path.display()))?;
+    let name =
+        name.with_context(|| format!("copy {}: it has no name", args.from.path.display()))?;
     let prepare = |place: &Place, script: &str| {
         let mut command = shell(place, folder);
         command.args(["-c", script, "sh"]).arg(&place.path);
@@ -69,7 +70,11 @@ pub fn run(args: &CpArgs, folder: &Folder) -> Result<ExitCode> {
     };
     let (sent, received) = (sent.context("copy")?, received.context("copy")?);
     if !sent.success() || !received.success() {
-        bail!("copy {}: {}", args.from.path.display(), if sent.success() { received } else { sent });
+        bail!(
+            "copy {}: {}",
+            args.from.path.display(),
+            if sent.success() { received } else { sent }
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -220,12 +220,7 @@ fn run_command(
     Ok(())
 }
 
-fn pass_in_thread(
-    client: Client,
-    kind: Kind,
-    mut output: Box<dyn Read + Send>,
-    done: Sender<()>,
-) {
+fn pass_in_thread(client: Client, kind: Kind, mut output: Box<dyn Read + Send>, done: Sender<()>) {
     thread::spawn(move || {
         // A terminal without users is an error; a client that is gone has ended the command.
         let _ = pass(&mut output, &client, kind);
@@ -259,20 +254,11 @@ fn start_on(words: &[OsString], terminal: &Terminal) -> Result<Started> {
     command.stdin(end(&pty.slave)?).stdout(end(&pty.slave)?).stderr(end(&pty.slave)?);
     let child = command.spawn()?;
     let (input, output) = (File::from(end(&pty.master)?), File::from(pty.master));
-    Ok(Started {
-        child,
-        input: Box::new(input),
-        outputs: vec![(Kind::Output, Box::new(output))],
-    })
+    Ok(Started { child, input: Box::new(input), outputs: vec![(Kind::Output, Box::new(output))] })
 }
 
 /// Does with a command what its client wants; one that nobody wants any more is killed.
-fn obey(
-    mut client: impl Read,
-    pipe: Box<dyn Write + Send>,
-    command: Pid,
-    ended: &Mutex<bool>,
-) {
+fn obey(mut client: impl Read, pipe: Box<dyn Write + Send>, command: Pid, ended: &Mutex<bool>) {
     let mut pipe = Some(pipe);
     let pass_on = |signal: Signal| {
         let ended = ended.lock().unwrap_or_else(PoisonError::into_inner);

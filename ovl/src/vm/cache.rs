@@ -58,8 +58,7 @@ pub fn run(program: &str, words: &[&OsStr], folder: Option<&Path>) -> Result<Str
     if let Some(folder) = folder {
         command.current_dir(folder);
     }
-    let output =
-        command.output().with_context(|| format!("start {program} (run make deps)"))?;
+    let output = command.output().with_context(|| format!("start {program} (run make deps)"))?;
     if !output.status.success() {
         let errors = String::from_utf8_lossy(&output.stderr);
         let last: Vec<&str> = errors.lines().rev().take(3).collect();
@@ -74,7 +73,8 @@ pub fn run(program: &str, words: &[&OsStr], folder: Option<&Path>) -> Result<Str
 pub fn make_disk(tree: &Path, disk: &Path) -> Result<()> {
     let options = "-all-root -noappend -noI -noD -noF -noX -no-xattrs -no-progress -quiet";
     let options = options.split(' ').map(OsStr::new);
-    let words: Vec<&OsStr> = [tree.as_os_str(), disk.as_os_str()].into_iter().chain(options).collect();
+    let words: Vec<&OsStr> =
+        [tree.as_os_str(), disk.as_os_str()].into_iter().chain(options).collect();
     run("mksquashfs", &words, None).map(drop)
 }
 

@@ -27,19 +27,96 @@ const FORM: u32 = 1;
 
 /// Programs of the machine that every root has. What else is usual in a shell comes from busybox.
 const NEEDED: [&str; 23] = [
-    "awk", "bash", "busybox", "curl", "dash", "ethtool", "ip", "ip6tables", "ip6tables-restore",
-    "ip6tables-save", "iptables", "iptables-restore", "iptables-save", "modprobe", "nc", "nft",
-    "ping", "setpriv", "setsid", "sh", "tar", "tc", "timeout",
+    "awk",
+    "bash",
+    "busybox",
+    "curl",
+    "dash",
+    "ethtool",
+    "ip",
+    "ip6tables",
+    "ip6tables-restore",
+    "ip6tables-save",
+    "iptables",
+    "iptables-restore",
+    "iptables-save",
+    "modprobe",
+    "nc",
+    "nft",
+    "ping",
+    "setpriv",
+    "setsid",
+    "sh",
+    "tar",
+    "tc",
+    "timeout",
 ];
 
 /// Those that it has if the machine does.
 const WANTED: [&str; 63] = [
-    "basename", "bridge", "cat", "checksctp", "chmod", "chown", "conntrack", "cp", "cut", "date",
-    "dd", "df", "dirname", "dmesg", "du", "env", "expr", "find", "grep", "gzip", "head", "id",
-    "insmod", "ipset", "ln", "ls", "lsmod", "mkdir", "mkfifo", "mktemp", "mount", "mv", "nsenter",
-    "od", "openssl", "ps", "readlink", "rm", "rmdir", "rmmod", "sctp_darn", "sctp_test", "sed",
-    "seq", "sleep", "sort", "ss", "stat", "stty", "sysctl", "tail", "tcpdump", "tee", "touch", "tr",
-    "tracepath", "umount", "uname", "uniq", "unshare", "wc", "xargs", "xxd",
+    "basename",
+    "bridge",
+    "cat",
+    "checksctp",
+    "chmod",
+    "chown",
+    "conntrack",
+    "cp",
+    "cut",
+    "date",
+    "dd",
+    "df",
+    "dirname",
+    "dmesg",
+    "du",
+    "env",
+    "expr",
+    "find",
+    "grep",
+    "gzip",
+    "head",
+    "id",
+    "insmod",
+    "ipset",
+    "ln",
+    "ls",
+    "lsmod",
+    "mkdir",
+    "mkfifo",
+    "mktemp",
+    "mount",
+    "mv",
+    "nsenter",
+    "od",
+    "openssl",
+    "ps",
+    "readlink",
+    "rm",
+    "rmdir",
+    "rmmod",
+    "sctp_darn",
+    "sctp_test",
+    "sed",
+    "seq",
+    "sleep",
+    "sort",
+    "ss",
+    "stat",
+    "stty",
+    "sysctl",
+    "tail",
+    "tcpdump",
+    "tee",
+    "touch",
+    "tr",
+    "tracepath",
+    "umount",
+    "uname",
+    "uniq",
+    "unshare",
+    "wc",
+    "xargs",
+    "xxd",
 ];
 
 /// Folders whose files programs load while they run, and files that they read.
@@ -57,8 +134,24 @@ const BESIDE: [&str; 9] = [
 
 /// Folders that a root must have.
 const FOLDERS: [&str; 18] = [
-    "dev", "etc/init.d", "home", "mnt", "opt", "proc", "root", "run", "srv", "sys", "tmp", "usr/bin",
-    "usr/lib", "usr/lib64", "usr/sbin", "var/log", "var/tmp", "var/lib",
+    "dev",
+    "etc/init.d",
+    "home",
+    "mnt",
+    "opt",
+    "proc",
+    "root",
+    "run",
+    "srv",
+    "sys",
+    "tmp",
+    "usr/bin",
+    "usr/lib",
+    "usr/lib64",
+    "usr/sbin",
+    "var/log",
+    "var/tmp",
+    "var/lib",
 ];
 
 /// Folders of the root that are links into usr where the machine has it so.
@@ -71,7 +164,8 @@ const SEARCH: [&str; 6] =
 pub fn programs_disk() -> Result<PathBuf> {
     let mut tree = Tree::default();
     for name in NEEDED {
-        let path = find(name).with_context(|| format!("find {name}: not installed (run make deps)"))?;
+        let path =
+            find(name).with_context(|| format!("find {name}: not installed (run make deps)"))?;
         tree.bring(&path)?;
     }
     for path in WANTED.into_iter().filter_map(find) {
@@ -320,5 +414,4 @@ mod tests {
         let below = copy.path().join(below.strip_prefix("/").unwrap());
         assert_eq!(fs::read_to_string(below).unwrap(), "x");
     }
-
 }

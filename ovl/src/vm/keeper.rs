@@ -134,8 +134,7 @@ fn accept(listener: &UnixListener, channel: &Arc<Channel>) {
 /// Lets the start-up scripts run; what the program inside says is what a node of namespaces says.
 fn run_scripts(line: &Line) -> Result<()> {
     let said = line.output(&[&format!("{BIN_DIR}/ovl"), "start-up"])?;
-    let failure: Vec<&str> =
-        said.lines().filter_map(|line| line.strip_prefix(FAILURE)).collect();
+    let failure: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix(FAILURE)).collect();
     if said.lines().any(|line| line == STARTED) {
         return Ok(());
     }

@@ -154,9 +154,9 @@ fn boot_modules(dependencies: &str, built_in: &str) -> Result<Vec<String>> {
     let mut wanted: Vec<String> = Vec::new();
     for name in BOOT {
         let is_it = |path: &str| module_name(path) == name;
-        let line = dependencies.lines().find_map(|line| {
-            line.split_once(':').filter(|(module, _)| is_it(module))
-        });
+        let line = dependencies
+            .lines()
+            .find_map(|line| line.split_once(':').filter(|(module, _)| is_it(module)));
         match line {
             // The last one is needed first.
             Some((module, before)) => {
@@ -196,7 +196,8 @@ mod tests {
 
     #[test]
     fn modules_come_after_those_they_depend_on() {
-        let rest = "a/virtio-pci.ko: a/ring.ko\na/virtio_blk.ko:\na/squashfs.ko.xz:\na/overlay.ko:\n";
+        let rest =
+            "a/virtio-pci.ko: a/ring.ko\na/virtio_blk.ko:\na/squashfs.ko.xz:\na/overlay.ko:\n";
         let net = "a/virtio_net.ko: a/fail.ko a/virtio.ko a/ring.ko\na/ring.ko:\n";
         let found = boot_modules(&format!("{rest}{net}"), "kernel/x/virtio_console.ko\n").unwrap();
         assert_eq!(

@@ -154,7 +154,8 @@ fn find_accelerator(kernel: &Kernel) -> Result<Accelerator> {
 
 /// A kernel without anything else gives up, and that is enough to see.
 fn boots_on_kvm(kernel: &Path) -> Result<bool> {
-    let words = "-nodefaults -no-user-config -no-reboot -display none -machine q35 -m 128 -accel kvm";
+    let words =
+        "-nodefaults -no-user-config -no-reboot -display none -machine q35 -m 128 -accel kvm";
     let mut qemu = Command::new(qemu::PROGRAM)
         .args(words.split(' '))
         .arg("-kernel")

@@ -78,7 +78,10 @@ impl Settings {
         words.add("-m", &self.memory.to_string());
         words.path("-kernel", "", &self.kernel);
         words.path("-initrd", "", &self.initrd);
-        words.add("-append", &format!("console=ttyS0 quiet no_timer_check panic=-1 -- guest {host}"));
+        words.add(
+            "-append",
+            &format!("console=ttyS0 quiet no_timer_check panic=-1 -- guest {host}"),
+        );
         words.path("-chardev", "file,id=console,append=on,path=", console);
         words.flags("-serial chardev:console");
         words.flags("-device virtio-serial-pci");
@@ -160,7 +163,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         settings.write(folder.path()).unwrap();
         let read = Settings::read(folder.path()).unwrap();
-        let (one, other) = (read.words("vm-201", 7, Path::new("/c")), settings.words("vm-201", 7, Path::new("/c")));
+        let (one, other) = (
+            read.words("vm-201", 7, Path::new("/c")),
+            settings.words("vm-201", 7, Path::new("/c")),
+        );
         assert_eq!(one, other);
     }
 }
