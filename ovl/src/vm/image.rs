@@ -26,98 +26,18 @@ pub const MODULES: &str = "/modules";
 const FORM: u32 = 1;
 
 /// Programs of the machine that every root has. What else is usual in a shell comes from busybox.
-const NEEDED: [&str; 23] = [
-    "awk",
-    "bash",
-    "busybox",
-    "curl",
-    "dash",
-    "ethtool",
-    "ip",
-    "ip6tables",
-    "ip6tables-restore",
-    "ip6tables-save",
-    "iptables",
-    "iptables-restore",
-    "iptables-save",
-    "modprobe",
-    "nc",
-    "nft",
-    "ping",
-    "setpriv",
-    "setsid",
-    "sh",
-    "tar",
-    "tc",
-    "timeout",
-];
+const NEEDED: &str = "\
+    awk bash busybox curl dash ethtool ip ip6tables ip6tables-restore ip6tables-save \
+    iptables iptables-restore iptables-save modprobe nc nft ping setpriv setsid sh tar tc \
+    timeout";
 
 /// Those that it has if the machine does.
-const WANTED: [&str; 63] = [
-    "basename",
-    "bridge",
-    "cat",
-    "checksctp",
-    "chmod",
-    "chown",
-    "conntrack",
-    "cp",
-    "cut",
-    "date",
-    "dd",
-    "df",
-    "dirname",
-    "dmesg",
-    "du",
-    "env",
-    "expr",
-    "find",
-    "grep",
-    "gzip",
-    "head",
-    "id",
-    "insmod",
-    "ipset",
-    "ln",
-    "ls",
-    "lsmod",
-    "mkdir",
-    "mkfifo",
-    "mktemp",
-    "mount",
-    "mv",
-    "nsenter",
-    "od",
-    "openssl",
-    "ps",
-    "readlink",
-    "rm",
-    "rmdir",
-    "rmmod",
-    "sctp_darn",
-    "sctp_test",
-    "sed",
-    "seq",
-    "sleep",
-    "sort",
-    "ss",
-    "stat",
-    "stty",
-    "sysctl",
-    "tail",
-    "tcpdump",
-    "tee",
-    "touch",
-    "tr",
-    "tracepath",
-    "umount",
-    "uname",
-    "uniq",
-    "unshare",
-    "wc",
-    "xargs",
-    "xxd",
-];
+const WANTED: &str = "\
+    basename bridge cat checksctp chmod chown conntrack cp cut date dd df dirname dmesg du \
+    env expr find grep gzip head id insmod ipset ln ls lsmod mkdir mkfifo mktemp mount mv \
+    nsenter od openssl ps readlink rm rmdir rmmod sctp_darn sctp_test sed seq sleep sort ss \
+    stat stty sysctl tail tcpdump tee touch tr tracepath umount uname uniq unshare wc xargs \
+    xxd";
 
 /// Folders whose files programs load while they run, and files that they read.
 const BESIDE: [&str; 9] = [
@@ -133,26 +53,9 @@ const BESIDE: [&str; 9] = [
 ];
 
 /// Folders that a root must have.
-const FOLDERS: [&str; 18] = [
-    "dev",
-    "etc/init.d",
-    "home",
-    "mnt",
-    "opt",
-    "proc",
-    "root",
-    "run",
-    "srv",
-    "sys",
-    "tmp",
-    "usr/bin",
-    "usr/lib",
-    "usr/lib64",
-    "usr/sbin",
-    "var/log",
-    "var/tmp",
-    "var/lib",
-];
+const FOLDERS: &str = "\
+    dev etc/init.d home mnt opt proc root run srv sys tmp usr/bin usr/lib usr/lib64 usr/sbin \
+    var/log var/tmp var/lib";
 
 /// Folders of the root that are links into usr where the machine has it so.
 const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
@@ -163,12 +66,12 @@ const SEARCH: [&str; 6] =
 /// The disk with programs of the machine that runs the cluster.
 pub fn programs_disk() -> Result<PathBuf> {
     let mut tree = Tree::default();
-    for name in NEEDED {
+    for name in NEEDED.split(' ') {
         let path =
             find(name).with_context(|| format!("find {name}: not installed (run make deps)"))?;
         tree.bring(&path)?;
     }
-    for path in WANTED.into_iter().filter_map(find) {
+    for path in WANTED.split(' ').filter_map(find) {
         tree.bring(&path)?;
     }
     for path in BESIDE.into_iter().map(Path::new).filter(|path| path.exists()) {
@@ -180,7 +83,7 @@ pub fn programs_disk() -> Result<PathBuf> {
     cache::keep(&format!("programs-{FORM}-{key}.squashfs"), |disk| {
         let folder = disk.with_extension("tree");
         tree.copy(&folder)?;
-        for name in FOLDERS {
+        for name in FOLDERS.split(' ') {
             fs::create_dir_all(folder.join(name))?;
         }
         add_applets(&folder)?;
