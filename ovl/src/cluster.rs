@@ -337,10 +337,7 @@ impl Record {
     pub fn running(&self, id: NodeId) -> Result<u32> {
         let init = self.node(id)?.init;
         if !init.is_alive() {
-            bail!(
-                "find node {id}: it has ended (ovl scale in {0}, ovl scale out {0})",
-                id.number()
-            );
+            bail!("find node {id}: it has ended (ovl power on {0})", id.number());
         }
         Ok(init.pid)
     }

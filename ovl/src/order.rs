@@ -80,6 +80,16 @@ impl Order {
     }
 }
 
+impl Backend {
+    /// As it is asked for.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Namespaces => "ns",
+            Self::Machines(_) => "vm",
+        }
+    }
+}
+
 fn with_usual(overlays: &[String]) -> Vec<String> {
     ALWAYS.iter().map(|name| (*name).to_owned()).chain(overlays.iter().cloned()).collect()
 }

@@ -1,7 +1,7 @@
 //! Nodes with a kernel of their own: what it has and this machine's may lack, and `lb` on it.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -11,8 +11,9 @@ use super::fast_plane::changes::{Storm, storm};
 use super::fast_plane::{VIPS, check_plane, end, packets, status};
 use super::verbs::{connect_all_kinds, ping};
 use super::{Case, On, PLAIN, check};
-use crate::address::{CLUSTER_NET, FAMILIES, NodeId};
+use crate::address::{CLUSTER_NET, FAMILIES, Family, NetId, NodeId};
 use crate::lab::{Lab, PATIENCE, QUEUE, Shape};
+use crate::node::Ran;
 use crate::wait;
 
 /// One cluster for all of them, and no larger than needed. Packets must reach the router with the
@@ -60,7 +61,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "vm-power",
-        about: "a router that loses its power ends at once, is told of, and can be started again",
+        about: "a router that crashes or loses its power is told of, and can be started again",
         run: a_router_loses_its_power,
         ..ON_MACHINES
     },
@@ -94,8 +95,8 @@ fn the_kernel_has_what_is_needed(lab: &mut Lab) -> Result<()> {
         "ip tuntap add trial mode tun\nip link del trial\n\
          tc qdisc add dev eth0 root netem delay 30ms\n",
     )?;
-    let start = std::time::Instant::now();
-    let address = crate::address::Family::V4.address(crate::address::NetId(0), NodeId::TESTER);
+    let start = Instant::now();
+    let address = Family::V4.address(NetId(0), NodeId::TESTER);
     ping(router, 1, &[&address.to_string()])?;
     let took = start.elapsed();
     check(
@@ -183,16 +184,17 @@ fn the_own_queue_serves(lab: &mut Lab) -> Result<()> {
 fn a_router_loses_its_power(lab: &mut Lab) -> Result<()> {
     let cluster = lab.cluster.clone();
     let (router, ids) = (cluster.router()?, BTreeSet::from([NodeId::ROUTER]));
-    let address = FAMILIES[0].address(CLUSTER_NET, NodeId::ROUTER).to_string();
+    let address = Family::V4.address(CLUSTER_NET, NodeId::ROUTER).to_string();
     let server = cluster.node(NodeId::new(1).context("no such node")?)?;
+    // A kernel that gives up ends its machine, with its last words on the console.
+    let crash = router.run(&["sh", "-c", "echo c >/proc/sysrq-trigger"])?;
+    is_told_of(&crash, "Kernel panic")?;
+    is_told_of(&router.run(&["true"])?, "Kernel panic")?;
+    cluster.power_on(&ids)?;
+
     router.write("/root/note", "gone with the power")?;
     cluster.power_off(&ids)?;
-    let ran = router.run(&["true"])?;
-    check(
-        ran.code() == Some(255) && ran.stderr().contains("vm-201 has ended; "),
-        "an error that tells that vm-201 has ended",
-        format!("{:?} {}", ran.code(), ran.stderr()),
-    )?;
+    is_told_of(&router.run(&["true"])?, "its console")?;
     let silent = server.run(&["ping", "-n", "-q", "-c", "1", "-W", "1", &address])?;
     check(!silent.succeeded(), "no answer from a router without power", silent.stdout())?;
     cluster.power_on(&ids)?;
@@ -205,4 +207,14 @@ fn a_router_loses_its_power(lab: &mut Lab) -> Result<()> {
             .then_some(()))
     })?;
     every_node_reaches_every_other(lab)
+}
+
+/// A command on a router that is gone must say so, and show what is on its console.
+fn is_told_of(ran: &Ran, console: &str) -> Result<()> {
+    let told = ran.stderr();
+    check(
+        ran.code() == Some(255) && told.contains("vm-201 has ended; ") && told.contains(console),
+        format!("exit code 255, vm-201 has ended, and {console:?} on its console"),
+        format!("{:?} {told}", ran.code()),
+    )
 }

@@ -7,9 +7,8 @@ use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -22,14 +21,11 @@ use nix::unistd::Pid;
 
 use super::channel::Channel;
 use super::protocol::{self, HELLO, Kind, PORT};
+use crate::enter::{NOT_FOUND, NOT_RUN, code};
 use crate::rootfs::SEARCH_PATH;
 
 /// What a command printed is waited for so long after its end: somebody else may have the pipe.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// What a shell says when a command is not there, and when it cannot be run.
-const NOT_FOUND: u8 = 127;
-const NOT_RUN: u8 = 126;
 
 /// Serves until the machine ends.
 pub fn run() -> Result<ExitCode> {
@@ -285,9 +281,4 @@ fn obey(mut client: impl Read, pipe: Box<dyn Write + Send>, command: Pid, ended:
             _ => return pass_on(Signal::SIGKILL),
         }
     }
-}
-
-fn code(status: ExitStatus) -> u8 {
-    let code = status.code().or_else(|| Some(128 + status.signal()?));
-    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(NOT_RUN)
 }

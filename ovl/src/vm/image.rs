@@ -40,8 +40,9 @@ const WANTED: &str = "\
     xxd";
 
 /// Folders whose files programs load while they run, and files that they read.
-const BESIDE: [&str; 9] = [
+const BESIDE: [&str; 10] = [
     "/etc/group",
+    "/etc/host.conf",
     "/etc/iproute2",
     "/etc/nsswitch.conf",
     "/etc/passwd",

@@ -19,7 +19,6 @@ use super::channel::Channel;
 use super::client::Line;
 use super::protocol::HELLO;
 use super::qemu::Settings;
-use crate::activity;
 use crate::cli::KeeperArgs;
 use crate::holder::name_this_process;
 use crate::init::{self, FAILURE, GO, STARTED, THERE};
@@ -93,7 +92,6 @@ fn open_channel(qemu: &mut Child, own: UnixStream, line: &Line) -> Result<Arc<Ch
     input.set_read_timeout(Some(Duration::from_millis(100))).context("limit waiting")?;
     let mut hello = [0; HELLO.len()];
     let mut heard = 0;
-    let _doing = activity::doing("the agent");
     while heard < hello.len() {
         match input.read(&mut hello[heard..]) {
             Ok(0) => return Err(ended(qemu, line)),

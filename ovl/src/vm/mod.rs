@@ -13,6 +13,7 @@ mod protocol;
 mod qemu;
 
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -128,7 +129,6 @@ impl Machines {
 }
 
 fn keeper_command(plan: &NodePlan, work: &Path) -> Command {
-    use std::os::unix::process::CommandExt;
     let mut command = Command::new(OWN_EXE);
     command.arg0("ovl").args(["keeper", &plan.id.to_string()]).arg(work);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());

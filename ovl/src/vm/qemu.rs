@@ -80,7 +80,7 @@ impl Settings {
         words.path("-initrd", "", &self.initrd);
         words.add(
             "-append",
-            &format!("console=ttyS0 quiet no_timer_check panic=-1 -- guest {host}"),
+            &format!("console=ttyS0 loglevel=5 no_timer_check panic=-1 -- guest {host}"),
         );
         words.path("-chardev", "file,id=console,append=on,path=", console);
         words.flags("-serial chardev:console");
@@ -151,7 +151,7 @@ mod tests {
         for part in [
             "-name vm-201 ",
             " -accel tcg,tb-size=64 ",
-            " -m 128 -kernel /k -initrd /i -append console=ttyS0 quiet no_timer_check panic=-1 -- guest vm-201 ",
+            " -m 128 -kernel /k -initrd /i -append console=ttyS0 loglevel=5 no_timer_check panic=-1 -- guest vm-201 ",
             " -chardev file,id=console,append=on,path=/c,,d -serial chardev:console ",
             " socket,id=agent,fd=7 ",
             "id=disk0,format=raw,readonly=on,file=/a -device virtio-blk-pci,drive=disk0 -drive",

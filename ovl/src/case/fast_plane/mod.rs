@@ -52,6 +52,7 @@ pub const CASES: &[Case] = &[
         name: "fast-leaves-to-queue",
         about: "fragments, echo, extension headers, SCTP in UDP and foreign marks go to the queue",
         shape: UNTOUCHED,
+        on: On::Any,
         run: agree::the_rest_goes_to_the_queue,
         ..PLAIN
     },
@@ -104,6 +105,7 @@ pub const CASES: &[Case] = &[
         name: "fast-beside-conntrack",
         about: "conntrack and NAT of others are active; fragments still come as such",
         shape: UNTOUCHED,
+        on: On::Any,
         run: beside::conntrack_does_no_harm,
         ..PLAIN
     },
