@@ -5,17 +5,16 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::address::NodeId;
+use crate::backend::BackendArgs;
 use crate::flood::FloodArgs;
 use crate::harness::{RunCaseArgs, TestArgs};
-use crate::order::Backend;
 use crate::state::ClusterName;
 use crate::topology;
-use crate::vm::{Hardware, USUAL_MEMORY};
 
 /// Runs test clusters of servers, routers and testers in namespaces.
 #[derive(Parser)]
@@ -117,69 +116,6 @@ pub enum Verb {
     /// Run the start-up scripts of a machine
     #[command(hide = true)]
     StartUp,
-}
-
-/// What nodes are to be.
-#[derive(clap::Args, Clone, Debug, Default)]
-pub struct BackendArgs {
-    /// What nodes are: namespaces, or virtual machines with a kernel of their own
-    #[arg(long, value_enum, default_value_t)]
-    backend: BackendName,
-    /// With vm: a kernel [default: Debian's cloud kernel, downloaded once]
-    #[arg(long, value_name = "FILE", requires = "modules")]
-    kernel: Option<PathBuf>,
-    /// With vm: the folder of that kernel's modules, with its version as name
-    #[arg(long, value_name = "DIR", requires = "kernel")]
-    modules: Option<PathBuf>,
-    /// With vm: memory of each node in MB [default: 128]
-    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u16).range(64..))]
-    memory: Option<u16>,
-}
-
-#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq)]
-enum BackendName {
-    #[default]
-    Ns,
-    Vm,
-}
-
-impl BackendArgs {
-    pub fn wanted(&self) -> anyhow::Result<Backend> {
-        let Self { backend, kernel, modules, memory } = self;
-        if *backend == BackendName::Ns {
-            if kernel.is_some() || memory.is_some() {
-                bail!("--kernel, --modules and --memory are for --backend vm");
-            }
-            return Ok(Backend::Namespaces);
-        }
-        let absolute = |path: &Option<PathBuf>| {
-            path.as_ref().map(std::path::absolute).transpose().context("find a kernel")
-        };
-        Ok(Backend::Machines(Hardware {
-            kernel: absolute(kernel)?,
-            modules: absolute(modules)?,
-            memory: memory.unwrap_or(USUAL_MEMORY),
-        }))
-    }
-
-    pub fn is_vm(&self) -> bool {
-        self.backend == BackendName::Vm
-    }
-
-    /// The same as words of a command line.
-    pub fn words(&self) -> Vec<OsString> {
-        if self.backend == BackendName::Ns {
-            return Vec::new();
-        }
-        let mut words: Vec<OsString> = vec!["--backend".into(), "vm".into()];
-        for (option, path) in [("--kernel", &self.kernel), ("--modules", &self.modules)] {
-            words.extend(path.iter().flat_map(|path| [option.into(), path.clone().into()]));
-        }
-        if let Some(memory) = self.memory {
-            words.extend(["--memory".into(), memory.to_string().into()]);
-        }
-        words
-    }
 }
 
 #[derive(clap::Args)]

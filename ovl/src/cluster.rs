@@ -8,9 +8,10 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::address::{NetId, NodeId, Role};
+use crate::backend::Backend;
 use crate::net::{Attachment, End, Switch};
 use crate::node::{Entry, Node, Site, Starting};
-use crate::order::{Backend, Order};
+use crate::order::Order;
 use crate::rootfs;
 use crate::state::{Folder, ProcessId};
 use crate::topology::plan::{Device, NodePlan, Plan};

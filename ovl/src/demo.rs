@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::address::{FAMILIES, Family, NodeId};
+use crate::backend::Backend;
 use crate::bins::Bins;
 use crate::cli::DemoArgs;
 use crate::cluster::Cluster;
@@ -15,7 +16,7 @@ use crate::flow::{self, Flow, TRANSPORTS, Transport};
 use crate::holder::Holder;
 use crate::lab::{Lab, Shape};
 use crate::mconnect::{Answers, Connections};
-use crate::order::{Backend, Order};
+use crate::order::Order;
 use crate::packet::Extras;
 use crate::shell;
 use crate::style::{Colour, Style, bar};

@@ -4,6 +4,7 @@
 
 mod activity;
 mod address;
+mod backend;
 mod bins;
 mod case;
 mod cli;

@@ -7,13 +7,13 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::address::NodeId;
+use crate::backend::Backend;
 use crate::bins;
 use crate::cli::StartArgs;
 use crate::lab::Layout;
 use crate::overlay;
 use crate::topology::Topology;
 use crate::topology::plan::{Plan, Size, Variables};
-use crate::vm::Hardware;
 
 /// Overlays that every cluster has unless it is bare.
 const ALWAYS: [&str; 2] = ["base", "network-topology"];
@@ -28,14 +28,6 @@ pub struct Order {
     /// The folder of the binaries under test.
     pub bin_dir: PathBuf,
     pub backend: Backend,
-}
-
-/// What nodes are.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub enum Backend {
-    #[default]
-    Namespaces,
-    Machines(Hardware),
 }
 
 impl Order {
@@ -77,16 +69,6 @@ impl Order {
     /// Lays the overlays into a folder.
     pub fn lay(&self, into: &Path) -> Result<()> {
         overlay::unpack(&self.overlays, &self.variables, &self.bin_dir, into).map(drop)
-    }
-}
-
-impl Backend {
-    /// As it is asked for.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Namespaces => "ns",
-            Self::Machines(_) => "vm",
-        }
     }
 }
 

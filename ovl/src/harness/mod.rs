@@ -34,10 +34,10 @@ use self::runner::Runner;
 use self::schedule::Next;
 use self::test::Test;
 use self::verdict::{Tally, Verdict};
+use crate::backend::Backend;
+use crate::backend::BackendArgs;
 use crate::bins::Bins;
-use crate::cli::BackendArgs;
 use crate::namespace;
-use crate::order::Backend;
 use crate::style::Style;
 
 /// As a shell tells of a program that an interrupt ended.

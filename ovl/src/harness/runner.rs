@@ -18,7 +18,7 @@ use super::folder;
 use super::report::Finished;
 use super::test::Test;
 use super::verdict::Verdict;
-use crate::cli::BackendArgs;
+use crate::backend::BackendArgs;
 use crate::holder;
 use crate::state::{ClusterName, Folder};
 

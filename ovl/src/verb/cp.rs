@@ -13,12 +13,12 @@ use nix::sys::stat::Mode;
 
 use super::cp_machines;
 use crate::address::NodeId;
+use crate::backend::Backend;
 use crate::cli::{CpArgs, Place};
 use crate::cluster::Record;
 use crate::enter::pass_through;
 use crate::holder;
 use crate::namespace;
-use crate::order::Backend;
 use crate::state::Folder;
 
 /// The source is opened where it is, and `cp` runs where the copy is to be, with the open source

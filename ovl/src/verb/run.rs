@@ -8,11 +8,11 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 use crate::address::NodeId;
+use crate::backend::Backend;
 use crate::cli::{RunArgs, ShellArgs, TcpdumpArgs};
 use crate::cluster::Record;
 use crate::enter::enter;
 use crate::holder;
-use crate::order::Backend;
 use crate::state::{ClusterName, Folder};
 use crate::vm::client::Line;
 
