@@ -19,7 +19,7 @@ use crate::vm::Machines;
 
 /// How long nodes may take to come up, and their start-up scripts to run.
 const UP: Duration = Duration::from_secs(60);
-const BOOT: Duration = Duration::from_secs(180);
+const BOOT: Duration = Duration::from_secs(250);
 const SCRIPTS: Duration = Duration::from_secs(120);
 
 /// What a running cluster consists of, for those who come later.

@@ -29,6 +29,9 @@ pub const QUEUE: &str = "2";
 /// How long a program may take to start or to end.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How much longer things may take on machines, which may lack hardware support.
+pub const SLOWNESS_OF_MACHINES: u32 = 4;
+
 /// A file on the tester that ends a flood.
 const FLOOD_END: &str = "/run/flood.end";
 

@@ -7,12 +7,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::case::{self, Case, On, is_soak};
-use crate::lab::{Lab, Layout};
+use crate::lab::{Lab, Layout, SLOWNESS_OF_MACHINES};
 use crate::scenario::Scenario;
 
-/// How much longer a test may take in machines without hardware support, and until they are there.
-const MACHINES_FACTOR: u32 = 4;
-const MACHINES_BOOT: Duration = Duration::from_secs(240);
+/// How long machines may take to be there.
+const MACHINES_BOOT: Duration = Duration::from_secs(300);
 
 /// How much longer a long form may take.
 const SOAK_FACTOR: u32 = 10;
@@ -42,6 +41,7 @@ const OWN: &[(&str, &str)] = own! {
     "nfqlb-basic"
     "nfqlb-dual-path"
     "nfqlb-mtu"
+    "nfqlb-nft"
     "nfqlb-queues"
     "nfqlb-routers"
     "nfqlb-start"
@@ -166,7 +166,7 @@ impl Test {
     /// How long it may take on machines, whose processors may be slow.
     pub fn limit_on_machines(&self, boots: bool) -> Duration {
         let boot = if boots { MACHINES_BOOT } else { Duration::ZERO };
-        self.limit() * MACHINES_FACTOR + boot
+        self.limit() * SLOWNESS_OF_MACHINES + boot
     }
 
     pub fn layout(&self) -> Layout {

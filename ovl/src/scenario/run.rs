@@ -12,7 +12,7 @@ use crate::activity;
 use crate::address::NodeId;
 use crate::case::{Skip, check};
 use crate::cluster::Cluster;
-use crate::lab::Lab;
+use crate::lab::{Lab, SLOWNESS_OF_MACHINES};
 use crate::node::{Node, Ran};
 use crate::process::Process;
 use crate::progress;
@@ -33,12 +33,14 @@ impl Scenario {
                 return Err(Skip(feature.to_string()).into());
             }
         }
-        let mut stage = Stage { cluster: &lab.cluster, programs: &mut lab.programs };
+        let pace = if lab.is_on_machines() { SLOWNESS_OF_MACHINES } else { 1 };
+        let mut stage = Stage { cluster: &lab.cluster, programs: &mut lab.programs, pace };
         for step in &self.steps {
             progress::tell("step", &step.title);
-            let _limit = activity::limit(step.limit);
+            let limit = step.limit * pace;
+            let _limit = activity::limit(limit);
             for action in &step.actions {
-                stage.act(action, step.limit).with_context(|| Place {
+                stage.act(action, limit).with_context(|| Place {
                     step: step.title.clone(),
                     file: self.file.clone(),
                     line: action.line,
@@ -61,6 +63,8 @@ struct Place {
 struct Stage<'a> {
     cluster: &'a Cluster,
     programs: &'a mut BTreeMap<(NodeId, String), Process>,
+    /// How much longer things may take than the file says.
+    pace: u32,
 }
 
 impl Stage<'_> {
@@ -68,9 +72,13 @@ impl Stage<'_> {
         match &action.verb {
             Verb::Run { nodes, expected, command } => {
                 let nodes = each(self.cluster, nodes)?;
-                let printed = nodes.iter().map(|(_, node)| run(node, *expected, command, limit));
+                let expected = match *expected {
+                    Expected::SuccessWithin(limit) => Expected::SuccessWithin(limit * self.pace),
+                    other => other,
+                };
+                let printed = nodes.iter().map(|(_, node)| run(node, expected, command, limit));
                 let printed = printed.collect::<Result<Vec<_>>>()?;
-                if *expected == Expected::Same {
+                if expected == Expected::Same {
                     check_same(&nodes, &printed)?;
                 }
             }

@@ -27,7 +27,7 @@ use crate::net::switch_file;
 use crate::rootfs::BIN_DIR;
 
 /// How long a machine may take until its agent says hello.
-const BOOT: Duration = Duration::from_secs(170);
+const BOOT: Duration = Duration::from_secs(240);
 
 pub fn run(args: &KeeperArgs) -> Result<ExitCode> {
     let line = Line::new(&args.work, &args.host);
