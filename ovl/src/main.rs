@@ -31,6 +31,7 @@ mod rootfs;
 mod scenario;
 mod sender;
 mod shell;
+mod starting;
 mod state;
 mod stats;
 mod style;

@@ -26,8 +26,9 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// The exit code of a command whose node was lost; no command that ran ends so.
 const LOST: u8 = 255;
 
-/// How many lines of a console are told.
+/// How many lines of a console are told: the last ones, or from where the kernel gave up.
 const CONSOLE_LINES: usize = 12;
+const PANIC: &str = "Kernel panic";
 
 const SOCKET: &str = "agent";
 pub const CONSOLE: &str = "console";
@@ -222,11 +223,14 @@ impl Line {
         let console = String::from_utf8_lossy(&console);
         let lines: Vec<&str> =
             console.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-        let skipped = lines.len().saturating_sub(CONSOLE_LINES);
         if lines.is_empty() {
             return "; its console is empty".to_owned();
         }
-        format!("; the end of its console:\n  {}", lines[skipped..].join("\n  "))
+        // Behind the words of a kernel that gave up there is a long list of where it was.
+        let panic = lines.iter().rposition(|line| line.contains(PANIC));
+        let first = panic.unwrap_or(lines.len().saturating_sub(CONSOLE_LINES));
+        let shown = &lines[first..lines.len().min(first + CONSOLE_LINES)];
+        format!("; the end of its console:\n  {}", shown.join("\n  "))
     }
 }
 
@@ -280,5 +284,42 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         // There is no other way to tell it.
         let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_console_is_told() {
+        let work = tempfile::tempdir().unwrap();
+        let line = Line::new(work.path(), "vm-201");
+        assert_eq!(line.lost("has ended").to_string(), "vm-201 has ended; its console is empty");
+        fs::create_dir_all(line.folder()).unwrap();
+        let mut console: String = (0..100).map(|number| format!("{number}\r\n")).collect();
+        fs::write(line.console(), &console).unwrap();
+        let told = line.console_end();
+        assert!(told.starts_with("; the end of its console:\n  88\n"), "{told}");
+        assert!(told.ends_with("\n  99"), "{told}");
+        console += "Kernel panic - not syncing: x\n";
+        console += &"trace\n".repeat(40);
+        fs::write(line.console(), &console).unwrap();
+        let told = line.console_end();
+        assert!(told.starts_with("; the end of its console:\n  Kernel panic"), "{told}");
+        assert_eq!(told.lines().count(), 1 + CONSOLE_LINES);
+    }
+
+    #[test]
+    fn sockets_are_found_below_long_paths() {
+        let work = tempfile::tempdir().unwrap();
+        let long = work.path().join("x".repeat(120));
+        let line = Line::new(&long, "vm-201");
+        fs::create_dir_all(line.folder()).unwrap();
+        let listener = line.listen().unwrap();
+        line.connect().unwrap();
+        drop(listener);
+        let error = line.connect().unwrap_err().to_string();
+        assert!(error.starts_with("vm-201 has ended; "), "{error}");
     }
 }
