@@ -56,7 +56,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "vm-storm",
         about: "a change storm: on this kernel lookups miss at times, the queue gets those, none is lost",
-        run: |lab| storm(lab, &Storm { slots: 10_007, rate: 2_000, least_rate: 200, turns: 3 }),
+        run: |lab| storm(lab, &Storm { slots: 10_007, rate: 5_000, least_rate: 200, turns: 3 }),
         ..ON_MACHINES
     },
     Case {

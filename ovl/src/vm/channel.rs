@@ -264,7 +264,7 @@ mod tests {
         // Nobody reads what comes back on this one.
         let mut slow = open(&channel);
         let filler = thread::spawn(move || {
-            let _ = slow.write_all(&vec![1; 4 * ROOM]);
+            let _ = slow.write_all(&vec![1; 64 * ROOM]);
             slow
         });
         let text: Vec<u8> = (0..3 * ROOM).map(|at| u8::try_from(at % 251).unwrap()).collect();
@@ -303,7 +303,7 @@ mod tests {
         let (one, other) = UnixStream::pair().unwrap();
         let channel = Channel::new(one.try_clone().unwrap());
         let mut own = open(&channel);
-        drop(other);
+        other.shutdown(Shutdown::Write).unwrap();
         channel.serve(one, |_| {}).unwrap();
         assert_eq!(own.read_to_end(&mut Vec::new()).unwrap(), 0);
     }

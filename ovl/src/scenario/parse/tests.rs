@@ -54,7 +54,7 @@ vm: true
     assert_eq!(scenario.on, On::Machines);
     let step = &scenario.steps[0];
     assert_eq!((step.title.as_str(), step.limit), ("first", Duration::from_millis(500)));
-    assert_eq!(step.actions[0].line, 12);
+    assert_eq!(step.actions[0].line, 13);
 }
 
 #[test]
