@@ -45,6 +45,7 @@ use std::env;
 use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Parser;
@@ -122,7 +123,8 @@ fn run(args: &Args, place: Place) -> Result<ExitCode> {
         (Verb::Enter(args), Place::Machine) => enter::run(args),
         (Verb::Exec { command }, Place::Machine) => enter::become_command(command),
         (Verb::EnterMachine(args), Place::Machine) => {
-            vm::client::Line::new(&args.work, &args.host).run(&args.command)
+            let limit = args.limit.map(Duration::from_secs);
+            vm::client::Line::new(&args.work, &args.host).run(&args.command, limit)
         }
         (Verb::Keeper(args), Place::Machine) => vm::keeper::run(args),
         (Verb::Guest(args), Place::Machine) => vm::guest::run(args),
