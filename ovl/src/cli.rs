@@ -299,9 +299,6 @@ pub struct EnterMachineArgs {
     /// The folder with what the cluster is made of
     pub work: PathBuf,
     pub host: String,
-    /// Seconds after which the command has ended if the machine is well
-    #[arg(long)]
-    pub limit: Option<u64>,
     #[arg(last = true, required = true)]
     pub command: Vec<OsString>,
 }

@@ -45,7 +45,6 @@ use std::env;
 use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Parser;
@@ -123,8 +122,7 @@ fn run(args: &Args, place: Place) -> Result<ExitCode> {
         (Verb::Enter(args), Place::Machine) => enter::run(args),
         (Verb::Exec { command }, Place::Machine) => enter::become_command(command),
         (Verb::EnterMachine(args), Place::Machine) => {
-            let limit = args.limit.map(Duration::from_secs);
-            vm::client::Line::new(&args.work, &args.host).run(&args.command, limit)
+            vm::client::Line::new(&args.work, &args.host).run(&args.command)
         }
         (Verb::Keeper(args), Place::Machine) => vm::keeper::run(args),
         (Verb::Guest(args), Place::Machine) => vm::guest::run(args),

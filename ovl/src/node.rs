@@ -169,22 +169,12 @@ impl Entry {
 
     /// A command inside the node, without a limit of time.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        self.command_until(None, program)
-    }
-
-    /// A command inside the node that ends itself after `limit`. A machine that does not say so is lost.
-    fn command_until(&self, limit: Option<Duration>, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(OWN_EXE);
         command.arg0("ovl");
         match &self.line {
-            Some(line) => {
-                command.arg("enter-machine").arg(line.work()).arg(&self.name);
-                command.args(limit.map(|limit| format!("--limit={}", limit.as_secs() + 1)));
-            }
-            None => {
-                command.args(["enter", &self.init().to_string()]);
-            }
-        }
+            Some(line) => command.arg("enter-machine").arg(line.work()).arg(&self.name),
+            None => command.args(["enter", &self.init().to_string()]),
+        };
         command.arg("--").arg(program);
         command
     }
@@ -203,7 +193,7 @@ impl Entry {
         let left = activity::deadline(limit).saturating_duration_since(Instant::now());
         // Nought would be no limit at all.
         let seconds = format!("{:.3}", left.as_secs_f64().max(0.001));
-        let mut command = self.command_until(Some(left), "timeout");
+        let mut command = self.command("timeout");
         command.args(["--kill-after=1", &seconds]).args(words);
         let what = format!("{} on {}", words.join(" "), self.name);
         feed(command, &what, input).with_context(|| format!("run {what}"))

@@ -56,7 +56,7 @@ fn run_on(name: &ClusterName, id: NodeId, words: &[OsString]) -> Result<ExitCode
     if record.order.backend != Backend::Namespaces {
         // One that has ended is told with the end of its console.
         record.node(id)?;
-        return Line::new(&folder.work(), &id.to_string()).run(words, None);
+        return Line::new(&folder.work(), &id.to_string()).run(words);
     }
     enter(record.running(id)?, words)
 }

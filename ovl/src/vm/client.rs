@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::SigSet;
@@ -20,9 +20,8 @@ use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use super::protocol::{self, Kind};
 use crate::enter::FORWARDED;
 
-/// How long an agent may take to say that it has understood, and how much longer than it was given
-/// a command may take whose time is limited in its node.
-const ANSWER: Duration = Duration::from_secs(40);
+/// How long an agent may take to say that it has understood.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// The exit code of a command whose node was lost; no command that ran ends so.
 const LOST: u8 = 255;
@@ -162,9 +161,8 @@ impl Line {
         }
     }
 
-    /// Runs a command with this process' standard input, output and error, terminal and signals. One
-    /// that ends itself after `limit` must have ended then.
-    pub fn run(&self, words: &[OsString], limit: Option<Duration>) -> Result<ExitCode> {
+    /// Runs a command with this process' standard input, output and error, terminal and signals.
+    pub fn run(&self, words: &[OsString]) -> Result<ExitCode> {
         let signals = SigSet::from_iter(FORWARDED);
         signals.thread_block().context("block signals")?;
         let line = words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>().join(&0);
@@ -173,9 +171,7 @@ impl Line {
         if let Some(terminal) = &terminal {
             requests.insert(0, (Kind::Terminal, terminal.text.as_bytes()));
         }
-        let deadline = limit.map(|limit| Instant::now() + limit + ANSWER);
-        let ended =
-            self.ask(&requests).and_then(|stream| self.pass_through(stream, &signals, deadline));
+        let ended = self.ask(&requests).and_then(|stream| self.pass_through(stream, &signals));
         drop(terminal);
         match ended {
             Ok(code) => Ok(ExitCode::from(code)),
@@ -186,12 +182,7 @@ impl Line {
         }
     }
 
-    fn pass_through(
-        &self,
-        stream: UnixStream,
-        signals: &SigSet,
-        deadline: Option<Instant>,
-    ) -> Result<u8> {
+    fn pass_through(&self, stream: UnixStream, signals: &SigSet) -> Result<u8> {
         let out = Arc::new(Mutex::new(stream.try_clone().context("open stream again")?));
         let (first, input) = (self.first_answer(&stream)?, out.clone());
         thread::spawn(move || pass_input(&input));
@@ -215,19 +206,8 @@ impl Line {
                 Kind::Begun => {}
                 _ => bail!("{}", String::from_utf8_lossy(&bytes)),
             }
-            if let Some(deadline) = deadline {
-                // None at all would be no limit.
-                let left = deadline.saturating_duration_since(Instant::now());
-                let left = left.max(Duration::from_millis(1));
-                stream.set_read_timeout(Some(left)).context("limit the time of a command")?;
-            }
-            next = match protocol::read(&stream) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(self.lost("does not answer"));
-                }
-                // What is no frame any more is the end, too.
-                read => read.unwrap_or_default(),
-            };
+            // What is no frame any more is the end, too.
+            next = protocol::read(&stream).unwrap_or_default();
         }
         Err(self.lost("has ended"))
     }
