@@ -21,7 +21,10 @@ use super::protocol::{self, Kind};
 use crate::enter::FORWARDED;
 
 /// How long an agent may take to say that it has understood.
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_secs(40);
+
+/// How long nothing may come from a command before it is tried whether its node is well.
+const SILENCE: Duration = Duration::from_secs(20);
 
 /// The exit code of a command whose node was lost; no command that ran ends so.
 const LOST: u8 = 255;
@@ -206,10 +209,29 @@ impl Line {
                 Kind::Begun => {}
                 _ => bail!("{}", String::from_utf8_lossy(&bytes)),
             }
-            // What is no frame any more is the end, too.
-            next = protocol::read(&stream).unwrap_or_default();
+            next = self.next(&stream)?;
         }
         Err(self.lost("has ended"))
+    }
+
+    /// The next that the agent says, for which a command may take as long as it likes, but not the node.
+    fn next(&self, mut stream: &UnixStream) -> Result<Option<(Kind, Vec<u8>)>> {
+        let mut first = [0];
+        stream.set_read_timeout(Some(SILENCE)).context("limit the time of silence")?;
+        loop {
+            match stream.read(&mut first) {
+                Ok(0) => return Ok(None),
+                Ok(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.read_file(Path::new("/proc/uptime"))?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Ok(None),
+            }
+        }
+        stream.set_read_timeout(Some(ANSWER)).context("limit the time of an answer")?;
+        // What is no frame any more is the end, too.
+        Ok(protocol::read_after(first, stream).ok())
     }
 
     /// What is known of a node that cannot be reached.

@@ -73,6 +73,11 @@ pub fn read(mut input: impl Read) -> io::Result<Option<(Kind, Vec<u8>)>> {
     if input.read(&mut kind)? == 0 {
         return Ok(None);
     }
+    read_after(kind, input).map(Some)
+}
+
+/// The rest of a frame whose first byte was read.
+pub fn read_after(kind: [u8; 1], mut input: impl Read) -> io::Result<(Kind, Vec<u8>)> {
     let kind = KINDS.get(usize::from(kind[0])).copied();
     let kind = kind.ok_or_else(|| io::Error::other("odd kind of frame"))?;
     let mut len = [0; 4];
@@ -83,7 +88,7 @@ pub fn read(mut input: impl Read) -> io::Result<Option<(Kind, Vec<u8>)>> {
     }
     let mut bytes = vec![0; len];
     input.read_exact(&mut bytes)?;
-    Ok(Some((kind, bytes)))
+    Ok((kind, bytes))
 }
 
 #[cfg(test)]
