@@ -190,6 +190,11 @@ impl Cluster {
                 self.record.node(*id)?.init.kill()?;
             }
         }
+        // Otherwise the kernel of namespaces goes on with their packets until it has tidied up.
+        for id in ids {
+            let devices = &self.record.node(*id)?.devices;
+            self.switch.detach(devices.iter().map(|device| (*id, NetId(device.net))))?;
+        }
         Ok(())
     }
 
