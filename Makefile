@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help build run shell test soak fuzz bench lint deps
+.PHONY: help build run shell test test-vm soak fuzz bench lint deps
 
 CARGO ?= cargo
 OVL := target/release/ovl
@@ -12,7 +12,7 @@ OVL := target/release/ovl
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 
 help: ## print this list
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
 build: ## build the binaries into target/release
 	@$(CARGO) build --release
@@ -28,7 +28,7 @@ lint: ## formatting and clippy, as the tests want them
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 # Every step runs, so that one look shows all that is wrong; only the function tests need the build.
-test: deps ## formatting, clippy, unit tests, then function tests in clusters
+test: deps ## formatting, clippy, unit tests, then function tests in clusters and in virtual machines
 	@logs=target/test-logs; rm -rf $$logs; mkdir -p $$logs; summary=; failed=0
 	step() {
 		local name=$$1 start=$$SECONDS verdict=ok; shift
@@ -38,7 +38,7 @@ test: deps ## formatting, clippy, unit tests, then function tests in clusters
 		case $$name in
 			unit) summary+="  $$(awk '/^test result:/ { p += $$4; f += $$6; i += $$8 }
 				END { printf "%d passed, %d failed, %d ignored", p, f, i }' $$logs/unit.log)" ;;
-			function) summary+="  $$(tail -n 1 $$logs/function.log)" ;;
+			function | vm) summary+="  $$(tail -n 1 $$logs/$$name.log)" ;;
 		esac
 		summary+=$$'\n'
 		[ $$verdict = ok ]
@@ -48,11 +48,15 @@ test: deps ## formatting, clippy, unit tests, then function tests in clusters
 	step unit $(CARGO) test --workspace --no-fail-fast || true
 	if step build $(CARGO) build --release; then
 		step function $(OVL) test --output $$logs/cases --junit $$logs/function.xml || true
-		grep -hE '^(FAILED|SKIPPED)' $$logs/function.log >$$logs/missed || true
+		step vm $(OVL) test --backend vm --output $$logs/vm-cases --junit $$logs/vm.xml 'vm-*' || true
+		grep -hE '^(FAILED|SKIPPED)' $$logs/function.log $$logs/vm.log >$$logs/missed || true
 	fi
 	printf '\n== summary (logs in %s)\n%s' $$logs "$$summary"
 	if [ -s $$logs/missed ]; then sed 's/^/  /' $$logs/missed; fi
 	exit $$failed
+
+test-vm: deps build ## all function tests that virtual machines can run (about an hour without KVM)
+	@$(OVL) test --backend vm
 
 # In the libraries long forms are tests like any other, which look at the same variable.
 soak: export MARKWAY_SOAK := 1
@@ -82,6 +86,13 @@ TOOLS := awk:mawk bash:bash busybox:busybox cc:gcc curl:curl ethtool:ethtool ip:
 
 # header:package
 LIBRARIES := stdlib.h:libc6-dev usrsctp.h:libusrsctp-dev
+
+# What virtual machines are made with.
+VM_TOOLS := dash:dash depmod:kmod ldd:libc-bin mksquashfs:squashfs-tools modprobe:kmod \
+	qemu-system-x86_64:qemu-system-x86 strip:binutils
+
+# `deps` has it too when it is made for these.
+test test-vm: TOOLS += $(VM_TOOLS)
 
 deps: ## install the system tools that are missing (needs root and apt)
 	@command -v $(CARGO) >/dev/null || { echo "make: cargo is missing: install Rust (https://rustup.rs)" >&2; exit 1; }

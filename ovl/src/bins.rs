@@ -38,6 +38,20 @@ const NAMES: [&str; 10] = [
     "sctpt",
 ];
 
+/// All that a machine has in its folder of binaries, as far as they are there.
+pub const ALL: [&str; 10] = [
+    "lb",
+    "shm-tool",
+    "sctpt",
+    "mconnect",
+    "ctraffic",
+    "kahttp",
+    "hello-server",
+    "hello-client",
+    "break-test",
+    "tap-scrambler",
+];
+
 /// The folder of the built binaries; all of them were there when it was made.
 #[derive(Clone)]
 pub struct Bins {

@@ -10,6 +10,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::address::NodeId;
+use crate::backend::BackendArgs;
 use crate::flood::FloodArgs;
 use crate::harness::{RunCaseArgs, TestArgs};
 use crate::impair::Means;
@@ -43,6 +44,11 @@ pub enum Verb {
     Scale(Scale),
     /// Let a link lose, delay or corrupt packets, or show what it does to them
     Impair(ImpairArgs),
+    /// Cut the power of nodes, or start them again
+    #[command(subcommand)]
+    Power(Power),
+    /// Show the console of a node that is a machine
+    Console(ShellArgs),
     /// Watch the packets of a node's device
     Tcpdump(TcpdumpArgs),
     /// Look at overlays
@@ -68,6 +74,9 @@ pub enum Verb {
     /// Send raw IP packets, read from standard input as one line of hex digits each
     #[command(hide = true)]
     SendPackets,
+    /// Open an SCTP socket of the kernel and let somebody connect to it
+    #[command(hide = true)]
+    OpenSctp,
     /// Send packets of many flows at a steady rate
     #[command(hide = true)]
     Flood(FloodArgs),
@@ -95,6 +104,21 @@ pub enum Verb {
     /// Run a command in a node, which its process 1 names
     #[command(hide = true)]
     Enter(EnterArgs),
+    /// Run a command in a node that is a machine
+    #[command(hide = true)]
+    EnterMachine(EnterMachineArgs),
+    /// Be the keeper of a machine
+    #[command(hide = true)]
+    Keeper(KeeperArgs),
+    /// Be process 1 of a machine
+    #[command(hide = true)]
+    Guest(GuestArgs),
+    /// Be the agent in a machine
+    #[command(hide = true)]
+    Agent,
+    /// Run the start-up scripts of a machine
+    #[command(hide = true)]
+    StartUp,
 }
 
 #[derive(clap::Args)]
@@ -122,6 +146,8 @@ pub struct StartArgs {
     /// Stop a cluster of this name first, if there is one
     #[arg(long)]
     pub restart: bool,
+    #[command(flatten)]
+    pub backend: BackendArgs,
     /// Where lb, shm-tool and the other binaries under test are [default: beside ovl]
     #[arg(long, value_name = "DIR")]
     pub bin_dir: Option<PathBuf>,
@@ -195,13 +221,23 @@ pub struct Place {
 #[derive(Subcommand)]
 pub enum Scale {
     /// Add nodes, with the topology's settings for them
-    Out(ScaleArgs),
+    Out(ChangeArgs),
     /// Take nodes out
-    In(ScaleArgs),
+    In(ChangeArgs),
+}
+
+#[derive(Subcommand)]
+pub enum Power {
+    /// End nodes as they are, without a warning
+    Off(ChangeArgs),
+    /// Start nodes that have ended
+    On(ChangeArgs),
+    /// Both
+    Cycle(ChangeArgs),
 }
 
 #[derive(clap::Args)]
-pub struct ScaleArgs {
+pub struct ChangeArgs {
     #[command(flatten)]
     pub cluster: ClusterArg,
     /// The nodes: 5, vm-005…
@@ -280,6 +316,30 @@ pub struct EnterArgs {
     pub init: u32,
     #[arg(last = true, required = true)]
     pub command: Vec<OsString>,
+}
+
+#[derive(clap::Args)]
+pub struct EnterMachineArgs {
+    /// The folder with what the cluster is made of
+    pub work: PathBuf,
+    pub host: String,
+    #[arg(last = true, required = true)]
+    pub command: Vec<OsString>,
+}
+
+#[derive(clap::Args)]
+pub struct KeeperArgs {
+    pub host: String,
+    /// The folder with what the cluster is made of
+    pub work: PathBuf,
+}
+
+#[derive(clap::Args)]
+pub struct GuestArgs {
+    pub host: String,
+    /// The root is there already
+    #[arg(long)]
+    pub in_root: bool,
 }
 
 #[derive(Subcommand)]

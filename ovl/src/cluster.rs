@@ -8,16 +8,20 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::address::{NetId, NodeId, Role};
+use crate::backend::Backend;
 use crate::impair::Link;
-use crate::net::{Attachment, Switch};
-use crate::node::{Node, Site, Starting};
+use crate::net::{Attachment, End, Switch};
+use crate::node::{Entry, Node};
 use crate::order::Order;
 use crate::rootfs;
+use crate::starting::{Site, Starting};
 use crate::state::{Folder, ProcessId};
 use crate::topology::plan::{Device, NodePlan, Plan};
+use crate::vm::Machines;
 
 /// How long nodes may take to come up, and their start-up scripts to run.
 const UP: Duration = Duration::from_secs(60);
+const BOOT: Duration = Duration::from_secs(250);
 const SCRIPTS: Duration = Duration::from_secs(120);
 
 /// What a running cluster consists of, for those who come later.
@@ -75,7 +79,12 @@ impl Cluster {
             fs::create_dir_all(&path)
                 .with_context(|| format!("create folder {}", path.display()))?;
         }
-        order.lay(&work.join(rootfs::LAYER))?;
+        let layer = work.join(rootfs::LAYER);
+        order.lay(&layer)?;
+        if let Backend::Machines(hardware) = &order.backend {
+            let machines = Machines::prepare(hardware, &order.bin_dir, &work, &layer)?;
+            say(&machines.about());
+        }
         let mut cluster = Self {
             nodes: BTreeMap::new(),
             switch: Switch::start(&work, &plan.nets)?,
@@ -97,7 +106,7 @@ impl Cluster {
         let record = Record::read(folder)?;
         let nodes = record.nodes.iter().map(|node| {
             let id = NodeId::new(node.number).context("read cluster: odd number of a node")?;
-            Ok((id, Node::of_running(id, node.init.pid)))
+            Ok((id, Node::of_running(record.entry(node, id, folder))))
         });
         Ok(Self {
             nodes: nodes.collect::<Result<_>>()?,
@@ -108,34 +117,112 @@ impl Cluster {
     }
 
     fn add(&mut self, plans: &[NodePlan], say: &mut dyn FnMut(&str)) -> Result<()> {
-        let site = Site { work: self.folder.work(), bin_dir: self.record.order.bin_dir.clone() };
-        let ids: Vec<NodeId> = plans.iter().map(|plan| plan.id).collect();
-        let mut starting = Starting::launch(&ids, &site)?;
-        starting.wait_there(UP)?;
-        say(&format!("{} nodes", ids.len()));
+        let nodes = self.start_nodes(plans, say)?;
+        let records = plans.iter().zip(&nodes).map(|(plan, (_, node))| NodeRecord::new(plan, node));
+        self.record.nodes.extend(records.collect::<Result<Vec<_>>>()?);
+        self.record.nodes.sort_by_key(|node| node.number);
+        self.nodes.extend(nodes);
+        Ok(())
+    }
+
+    fn start_nodes(
+        &self,
+        plans: &[NodePlan],
+        say: &mut dyn FnMut(&str),
+    ) -> Result<Vec<(NodeId, Node)>> {
+        let work = self.folder.work();
+        let machines = match self.record.order.backend {
+            Backend::Namespaces => None,
+            Backend::Machines(_) => Some(Machines::of_running(&work)?),
+        };
+        let are_machines = machines.is_some();
+        let site = Site { work, bin_dir: self.record.order.bin_dir.clone(), machines };
+        if are_machines {
+            self.attach_devices(plans.iter().map(|plan| (plan, End::Machine)))?;
+        }
+        let mut starting = Starting::launch(plans, &site)?;
+        let up = if are_machines { BOOT } else { UP };
+        starting.wait_there(up, &mut |there| {
+            // Those of namespaces come all at once.
+            if are_machines || there == plans.len() {
+                say(&format!("{there} of {} nodes", plans.len()));
+            }
+        })?;
         let nodes = || plans.iter().zip(starting.nodes().iter().map(|(_, node)| node));
-        self.switch.attach(nodes().flat_map(|(plan, node)| {
-            plan.devices.iter().map(|device| Attachment {
-                id: plan.id,
-                init: node.entry().init(),
-                device: &device.name,
-                net: device.net,
-                mtu: device.mtu,
-            })
-        }))?;
+        if !are_machines {
+            self.attach_devices(
+                nodes().map(|(plan, node)| (plan, End::Namespace(node.entry().init()))),
+            )?;
+        }
         for (plan, node) in nodes() {
             for file in &plan.files {
                 node.write(&file.path, &file.content)?;
             }
         }
         say("start-up scripts");
-        let records = nodes().map(|(plan, node)| NodeRecord::new(plan, node));
-        let records = records.collect::<Result<Vec<_>>>()?;
-        let nodes = starting.go(SCRIPTS)?;
-        self.record.nodes.extend(records);
-        self.record.nodes.sort_by_key(|node| node.number);
-        self.nodes.extend(nodes);
+        starting.go(SCRIPTS)
+    }
+
+    fn attach_devices<'a>(&self, nodes: impl Iterator<Item = (&'a NodePlan, End)>) -> Result<()> {
+        self.switch.attach(nodes.flat_map(|(plan, end)| {
+            plan.devices.iter().map(move |device| Attachment {
+                id: plan.id,
+                end,
+                device: &device.name,
+                net: device.net,
+                mtu: device.mtu,
+            })
+        }))
+    }
+
+    fn detach_devices(&self, plans: &[NodePlan]) -> Result<()> {
+        let devices = |plan: &'_ NodePlan| {
+            let id = plan.id;
+            plan.devices.iter().map(|device| (id, device.net)).collect::<Vec<_>>()
+        };
+        self.switch.detach(plans.iter().flat_map(devices))
+    }
+
+    /// Takes the power of nodes away: they end as they are, and can be started again.
+    pub fn power_off(&self, ids: &BTreeSet<NodeId>) -> Result<()> {
+        ids.iter().try_for_each(|id| self.node(*id).map(drop))?;
+        for id in ids {
+            if !self.node(*id)?.kill()? {
+                self.record.node(*id)?.init.kill()?;
+            }
+        }
+        // Otherwise the kernel of namespaces goes on with their packets until it has tidied up.
+        for id in ids {
+            let devices = &self.record.node(*id)?.devices;
+            self.switch.detach(devices.iter().map(|device| (*id, NetId(device.net))))?;
+        }
         Ok(())
+    }
+
+    /// Starts nodes again that have ended, with nothing of what they knew.
+    pub fn power_on(&self, ids: &BTreeSet<NodeId>) -> Result<()> {
+        for id in ids {
+            if self.node(*id)?.is_running() || self.record.node(*id)?.init.is_alive() {
+                bail!("start {id}: it runs already");
+            }
+        }
+        let mut plans = self.record.order.plan_of(&self.nodes.keys().copied().collect())?.nodes;
+        plans.retain(|plan| ids.contains(&plan.id));
+        self.detach_devices(&plans)?;
+        for (id, node) in self.start_nodes(&plans, &mut |_| {})? {
+            self.node(id)?.replace_by(node);
+        }
+        Ok(())
+    }
+
+    /// Takes note of processes that stand for nodes that were started again.
+    pub fn note_processes(&mut self) {
+        for record in &mut self.record.nodes {
+            let node = NodeId::new(record.number).and_then(|id| self.nodes.get(&id));
+            if let Some(process) = node.and_then(|node| node.entry().process()) {
+                record.init = process;
+            }
+        }
     }
 
     /// Adds nodes to a running cluster. The others do not notice.
@@ -148,11 +235,7 @@ impl Cluster {
         plans.retain(|plan| ids.contains(&plan.id));
         self.add_networks(&plans)?;
         // An earlier attempt may have been killed.
-        self.switch.detach(
-            plans
-                .iter()
-                .flat_map(|plan| plan.devices.iter().map(move |device| (plan.id, device.net))),
-        )?;
+        self.detach_devices(&plans)?;
         self.add(&plans, &mut |_| {})
     }
 
@@ -194,7 +277,7 @@ impl Cluster {
     /// Lets all nodes be there when this value is gone, and tells those who come later.
     pub fn leave(&mut self) -> Result<()> {
         self.publish()?;
-        self.nodes.values_mut().for_each(Node::leave);
+        self.nodes.values().for_each(Node::leave);
         Ok(())
     }
 
@@ -267,6 +350,12 @@ impl Record {
         folder.cluster()?.with_context(|| format!("find cluster {name}: it is not ready yet"))
     }
 
+    /// The way into a node.
+    pub fn entry(&self, node: &NodeRecord, id: NodeId, folder: &Folder) -> Entry {
+        let is_machine = self.order.backend != Backend::Namespaces;
+        Entry::new(id, node.init.pid, &folder.work(), is_machine)
+    }
+
     pub fn node(&self, id: NodeId) -> Result<&NodeRecord> {
         let found = self.nodes.iter().find(|node| node.number == id.number());
         found.with_context(|| {
@@ -279,10 +368,7 @@ impl Record {
     pub fn running(&self, id: NodeId) -> Result<u32> {
         let init = self.node(id)?.init;
         if !init.is_alive() {
-            bail!(
-                "find node {id}: it has ended (ovl scale in {0}, ovl scale out {0})",
-                id.number()
-            );
+            bail!("find node {id}: it has ended (ovl power on {0})", id.number());
         }
         Ok(init.pid)
     }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::address::{FAMILIES, Family, NodeId};
+use crate::backend::Backend;
 use crate::bins::Bins;
 use crate::cli::DemoArgs;
 use crate::cluster::Cluster;
@@ -32,7 +33,7 @@ pub fn run(holder: &Holder, args: &DemoArgs) -> Result<ExitCode> {
     let bins = Bins::find(args.bin_dir.as_deref())?;
     let style = Style::of_stdout();
     let start = Instant::now();
-    let order = Order::of_test(&Shape::STANDARD.layout(), bins.dir())?;
+    let order = Order::of_test(&Shape::STANDARD.layout(), bins.dir(), Backend::Namespaces)?;
     let cluster = Cluster::start(holder.folder(), &order, |_| {}).context("start cluster")?;
     let mut lab = Lab::new(Arc::new(cluster), bins);
     lab.prepare(Shape::STANDARD)?;

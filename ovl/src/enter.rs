@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitCode};
+use std::process::{Child, Command, ExitCode, ExitStatus};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -18,7 +18,7 @@ use crate::namespace;
 use crate::rootfs::SEARCH_PATH;
 
 /// Signals that are passed on.
-const FORWARDED: [Signal; 6] = [
+pub const FORWARDED: [Signal; 6] = [
     Signal::SIGHUP,
     Signal::SIGINT,
     Signal::SIGQUIT,
@@ -31,8 +31,8 @@ const FORWARDED: [Signal; 6] = [
 const FROM_TERMINAL: i32 = 0x80;
 
 /// What a shell says when a command is not there, and when it cannot be run.
-const NOT_FOUND: u8 = 127;
-const NOT_RUN: u8 = 126;
+pub const NOT_FOUND: u8 = 127;
+pub const NOT_RUN: u8 = 126;
 
 pub fn run(args: &EnterArgs) -> Result<ExitCode> {
     enter(args.init, &args.command)
@@ -72,9 +72,7 @@ pub fn pass_through(words: &[OsString], prepare: impl FnOnce(&mut Command)) -> R
     loop {
         // What ended before the first signal is seen at once.
         if let Some(status) = child.try_wait().context("wait for command")? {
-            let code = status.code().or_else(|| Some(128 + status.signal()?));
-            let code = code.and_then(|code| u8::try_from(code).ok()).unwrap_or(NOT_RUN);
-            return Ok(ExitCode::from(code));
+            return Ok(ExitCode::from(code(status)));
         }
         let Some(arrived) = arrivals.read_signal().context("wait for signals")? else { continue };
         let signal = i32::try_from(arrived.ssi_signo).ok().and_then(|it| Signal::try_from(it).ok());
@@ -85,6 +83,12 @@ pub fn pass_through(words: &[OsString], prepare: impl FnOnce(&mut Command)) -> R
             pass_on(&child, signal)?;
         }
     }
+}
+
+/// The exit code of a command, as a shell tells it.
+pub fn code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| Some(128 + status.signal()?));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(NOT_RUN)
 }
 
 fn pass_on(child: &Child, signal: Signal) -> Result<()> {

@@ -429,6 +429,11 @@ pub fn enter_files(folder: &Folder) -> Result<()> {
     namespace::enter_files(of_running(folder)?.pid)
 }
 
+/// Moves this process' files and its children to where the holder sees the cluster.
+pub fn enter(folder: &Folder) -> Result<()> {
+    namespace::enter_holder(of_running(folder)?.pid)
+}
+
 fn of_running(folder: &Folder) -> Result<ProcessId> {
     let name = folder.name();
     namespace::need_root().with_context(|| format!("enter cluster {name}"))?;

@@ -32,11 +32,9 @@ const SCRIPTS: &str = "/etc/init.d";
 const TOLD: usize = 10;
 
 pub fn run(args: &InitArgs) -> Result<ExitCode> {
-    if let Err(error) = start(args) {
-        let text: String =
-            format!("{error:#}").lines().map(|line| format!("{FAILURE}{line}\n")).collect();
-        io::stdout().write_all(text.as_bytes()).context("tell why not")?;
-        return Ok(ExitCode::FAILURE);
+    let started = start(args);
+    if started.is_err() {
+        return tell_result(started);
     }
     idle()
 }
@@ -56,13 +54,28 @@ fn start(args: &InitArgs) -> Result<()> {
     if line != GO {
         bail!("the one that started this node is gone");
     }
-    for script in scripts()? {
-        run_script(&script)?;
-    }
+    run_scripts()?;
     tell(STARTED)
 }
 
-fn tell(word: &str) -> Result<()> {
+/// In a machine, where somebody else is process 1: runs the start-up scripts and tells what came of it.
+pub fn start_up() -> Result<ExitCode> {
+    tell_result(run_scripts().and_then(|()| tell(STARTED)))
+}
+
+fn run_scripts() -> Result<()> {
+    scripts()?.iter().try_for_each(|script| run_script(script))
+}
+
+pub fn tell_result(result: Result<()>) -> Result<ExitCode> {
+    let Err(error) = result else { return Ok(ExitCode::SUCCESS) };
+    let text: String =
+        format!("{error:#}").lines().map(|line| format!("{FAILURE}{line}\n")).collect();
+    io::stdout().write_all(text.as_bytes()).context("tell why not")?;
+    Ok(ExitCode::FAILURE)
+}
+
+pub fn tell(word: &str) -> Result<()> {
     writeln!(io::stdout(), "{word}").context("tell how far it is")
 }
 

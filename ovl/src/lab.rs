@@ -18,6 +18,7 @@ use crate::mconnect::{Answers, Connections, PORT};
 use crate::packet::{Extras, first_packet};
 use crate::process::Process;
 use crate::progress;
+use crate::rootfs::BIN_DIR;
 use crate::sender::to_hex;
 use crate::stats::Stats;
 use crate::topology::plan::{Size, Variables};
@@ -28,6 +29,9 @@ pub const QUEUE: &str = "2";
 
 /// How long a program may take to start or to end.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How much longer things may take on machines, which may lack hardware support.
+pub const SLOWNESS_OF_MACHINES: u32 = 4;
 
 /// A file on the tester that ends a flood.
 const FLOOD_END: &str = "/run/flood.end";
@@ -43,7 +47,7 @@ pub struct Layout {
 }
 
 /// The cluster of a lab: servers, a router and a tester.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shape {
     pub servers: u8,
     pub routers: u8,
@@ -103,12 +107,28 @@ impl Lab {
         Self { balancer: None, servers: Vec::new(), programs: BTreeMap::new(), cluster, bins }
     }
 
+    /// Whether nodes have a kernel of their own.
+    pub fn is_on_machines(&self) -> bool {
+        self.cluster.nodes().any(|(_, node)| node.is_machine())
+    }
+
     /// Prepares a cluster that has the layout of `shape`: the virtual addresses, the tester's
     /// sources and, on the router, a table for each mark.
     pub fn prepare(&self, shape: Shape) -> Result<()> {
         for (id, node) in self.cluster.nodes() {
             let script = node_script(id, shape);
             node.script(&script).with_context(|| format!("set up {id}"))?;
+        }
+        Ok(())
+    }
+
+    /// Takes everything away that a case may have left, so that another one can be prepared.
+    pub fn clear(&mut self) -> Result<()> {
+        self.balancer = None;
+        self.servers.clear();
+        self.programs.clear();
+        for (id, node) in self.cluster.nodes() {
+            node.script(&clearing_script(id)).with_context(|| format!("clear {id}"))?;
         }
         Ok(())
     }
@@ -281,6 +301,9 @@ impl Lab {
 
     /// This executable as nodes see it.
     pub fn ovl(&self) -> Result<String> {
+        if self.is_on_machines() {
+            return Ok(format!("{BIN_DIR}/ovl"));
+        }
         let path = self.bins.ovl_in_node().into_os_string().into_string();
         path.ok().context("name ovl: its path is not UTF-8")
     }
@@ -316,23 +339,40 @@ fn node_script(id: NodeId, shape: Shape) -> String {
     script
 }
 
+/// The shell script that takes away what a case may have left on a node.
+fn clearing_script(id: NodeId) -> String {
+    let mut script = "nft flush ruleset\nrm -rf /dev/shm/*\n".to_owned();
+    if id.role() == Role::Router {
+        for family in FAMILIES {
+            let (ip, vip) = (family.ip(), family.vip_prefix());
+            // The rule that leads to the kernel's own table stays.
+            let _ = write!(
+                script,
+                "{ip} rule flush\n{ip} rule add priority 32766 lookup main\n\
+                 {ip} route flush {vip}\n"
+            );
+        }
+    }
+    script
+}
+
 fn ip_batch(id: NodeId, family: Family, shape: Shape) -> String {
     let mut batch = String::new();
     match id.role() {
         Role::Server => {
             let nodad = if family == Family::V6 { " nodad" } else { "" };
-            let _ = writeln!(batch, "addr add {} dev lo{nodad}", family.vip_prefix());
+            let _ = writeln!(batch, "addr replace {} dev lo{nodad}", family.vip_prefix());
         }
         Role::Router => {
             for server in (1..=shape.servers).filter_map(NodeId::new) {
                 let mark = server.number();
                 let address = family.address(CLUSTER_NET, server);
                 let _ = writeln!(batch, "rule add fwmark {mark} lookup {mark}");
-                let _ = writeln!(batch, "route add default via {address} table {mark}");
+                let _ = writeln!(batch, "route replace default via {address} table {mark}");
             }
         }
         Role::Tester if id == NodeId::TESTER => {
-            let _ = writeln!(batch, "route add local {} dev lo", family.source_prefix());
+            let _ = writeln!(batch, "route replace local {} dev lo", family.source_prefix());
         }
         Role::Tester => {}
     }
@@ -371,12 +411,12 @@ mod tests {
         assert_eq!(
             ip_batch(NodeId::ROUTER, Family::V4, shape),
             "rule add fwmark 1 lookup 1\n\
-             route add default via 192.168.1.1 table 1\n\
+             route replace default via 192.168.1.1 table 1\n\
              rule add fwmark 2 lookup 2\n\
-             route add default via 192.168.1.2 table 2\n"
+             route replace default via 192.168.1.2 table 2\n"
         );
         let server = ip_batch(NodeId::VM_003, Family::V6, shape);
-        assert_eq!(server, "addr add 1000::/128 dev lo nodad\n");
+        assert_eq!(server, "addr replace 1000::/128 dev lo nodad\n");
     }
 
     #[test]

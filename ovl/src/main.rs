@@ -4,6 +4,7 @@
 
 mod activity;
 mod address;
+mod backend;
 mod bins;
 mod case;
 mod cli;
@@ -31,12 +32,14 @@ mod rootfs;
 mod scenario;
 mod sender;
 mod shell;
+mod starting;
 mod state;
 mod stats;
 mod style;
 mod topology;
 mod trace;
 mod verb;
+mod vm;
 mod wait;
 
 use std::env;
@@ -81,10 +84,13 @@ fn run(args: &Args, place: Place) -> Result<ExitCode> {
         (Verb::Shell(args), _) => verb::run::shell(args),
         (Verb::Tcpdump(args), _) => verb::run::tcpdump(args),
         (Verb::Cp(args), _) => verb::cp::run(args),
-        (Verb::Scale(args), Place::Below) => verb::scale::below(args),
-        (Verb::Scale(args), _) => verb::scale::run(args),
+        (Verb::Scale(args), Place::Below) => verb::scale::scale_below(args),
+        (Verb::Scale(args), _) => verb::scale::scale(args),
         (Verb::Impair(args), Place::Below) => verb::impair::below(args),
         (Verb::Impair(args), _) => verb::impair::run(args),
+        (Verb::Power(args), Place::Below) => verb::scale::power_below(args),
+        (Verb::Power(args), _) => verb::scale::power(args),
+        (Verb::Console(args), _) => verb::run::console(args),
         (Verb::Demo(args), Place::Holder(holder)) => demo::run(holder, args),
         (Verb::Test(args), _) => harness::run(args),
         (Verb::RunCase(args), Place::Holder(holder)) => harness::hold_case(holder, args),
@@ -103,6 +109,7 @@ fn run(args: &Args, place: Place) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         (Verb::SendPackets, _) => sender::run(),
+        (Verb::OpenSctp, _) => sender::open_sctp(),
         (Verb::Flood(args), _) => flood::run(args),
         (Verb::Completions { shell }, _) => {
             cli::write_completions(*shell);
@@ -117,12 +124,24 @@ fn run(args: &Args, place: Place) -> Result<ExitCode> {
         (Verb::Init(args), Place::Machine) => init::run(args),
         (Verb::Enter(args), Place::Machine) => enter::run(args),
         (Verb::Exec { command }, Place::Machine) => enter::become_command(command),
+        (Verb::EnterMachine(args), Place::Machine) => {
+            vm::client::Line::new(&args.work, &args.host).run(&args.command)
+        }
+        (Verb::Keeper(args), Place::Machine) => vm::keeper::run(args),
+        (Verb::Guest(args), Place::Machine) => vm::guest::run(args),
+        (Verb::Agent, Place::Machine) => vm::agent::run(),
+        (Verb::StartUp, Place::Machine) => init::start_up(),
         (
             Verb::Hold(_)
             | Verb::Held(_)
             | Verb::Below { .. }
             | Verb::Init(_)
             | Verb::Enter(_)
+            | Verb::EnterMachine(_)
+            | Verb::Keeper(_)
+            | Verb::Guest(_)
+            | Verb::Agent
+            | Verb::StartUp
             | Verb::Exec { .. },
             _,
         ) => {

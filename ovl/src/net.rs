@@ -23,21 +23,34 @@ pub struct Switch {
 /// A device of a node that is to be put on a network.
 pub struct Attachment<'a> {
     pub id: NodeId,
-    /// The node's process 1.
-    pub init: u32,
+    pub end: End,
     pub device: &'a str,
     pub net: NetId,
     /// What the node's device takes; None for 1,500 bytes.
     pub mtu: Option<u16>,
 }
 
+/// What a node's device is.
+#[derive(Clone, Copy)]
+pub enum End {
+    /// The other end of a pair, in the network of the node's process 1.
+    Namespace(u32),
+    /// A tap, which the machine takes when it starts.
+    Machine,
+}
+
 const USUAL_MTU: u16 = 1500;
 
 const FILE: &str = "switch";
 
+/// The network namespace of a cluster's bridges, in its work folder.
+pub fn switch_file(work: &Path) -> PathBuf {
+    work.join(FILE)
+}
+
 impl Switch {
     pub fn start(work: &Path, nets: &[NetId]) -> Result<Self> {
-        let file = work.join(FILE);
+        let file = switch_file(work);
         fs::write(&file, "").with_context(|| format!("create {}", file.display()))?;
         in_a_thread(|| {
             make(CloneFlags::CLONE_NEWNET)?;
@@ -55,7 +68,7 @@ impl Switch {
 
     /// The switch that somebody else has started.
     pub fn of_running(work: &Path) -> Self {
-        Self { file: work.join(FILE), own: false }
+        Self { file: switch_file(work), own: false }
     }
 
     pub fn add_networks(&self, nets: &[NetId]) -> Result<()> {
@@ -130,15 +143,21 @@ pub fn port(id: NodeId, net: NetId) -> String {
 }
 
 fn attachment_batch(batch: &mut String, attachment: &Attachment) {
-    let Attachment { id, init, device, net, mtu } = attachment;
+    let Attachment { id, end, device, net, mtu } = attachment;
     let (port, mac) = (port(*id, *net), id.mac(*net));
     // The node sets its own end, but this one must take as much.
     let wide =
         mtu.filter(|mtu| *mtu > USUAL_MTU).map(|mtu| format!("mtu {mtu} ")).unwrap_or_default();
-    let _ = writeln!(
-        batch,
-        "link add {port} {wide}type veth peer name {device} address {mac} netns {init}"
-    );
+    let _ = match end {
+        End::Namespace(init) => writeln!(
+            batch,
+            "link add {port} {wide}type veth peer name {device} address {mac} netns {init}"
+        ),
+        End::Machine if wide.is_empty() => writeln!(batch, "tuntap add {port} mode tap vnet_hdr"),
+        End::Machine => {
+            writeln!(batch, "tuntap add {port} mode tap vnet_hdr\nlink set {port} {wide}")
+        }
+    };
     let _ = writeln!(batch, "link set {port} master net{} up", net.0);
 }
 
@@ -158,8 +177,9 @@ mod tests {
     #[test]
     fn an_attachment_is_a_pair_with_one_end_on_the_bridge() {
         let mut batch = String::new();
+        let end = End::Namespace(77);
         let attachment =
-            Attachment { id: NodeId::ROUTER, init: 77, device: "eth2", net: NetId(2), mtu: None };
+            Attachment { id: NodeId::ROUTER, end, device: "eth2", net: NetId(2), mtu: None };
         attachment_batch(&mut batch, &attachment);
         assert_eq!(
             batch,

@@ -1,15 +1,16 @@
-//! A node: a machine of the cluster, held as a set of namespaces.
+//! A node: a machine of the cluster, held as a set of namespaces or as a virtual machine.
 //!
 //! This is the one place that knows what a node is made of; all others start, stop and run things
 //! in it, copy files to it and attach its devices to networks.
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{ErrorKind, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,42 +19,29 @@ use anyhow::{Context, Result, bail};
 use crate::activity;
 use crate::address::NodeId;
 use crate::holder::OWN_EXE;
-use crate::init;
-use crate::namespace::{Births, in_a_thread};
 use crate::process::Process;
 use crate::progress;
 use crate::state::ProcessId;
+use crate::vm::client::Line;
 
 /// How long a command in a node may take that was given no other limit.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
-
-/// What all nodes of a cluster have in common.
-pub struct Site {
-    /// The folder that has the cluster's overlays.
-    pub work: PathBuf,
-    /// The binaries under test.
-    pub bin_dir: PathBuf,
-}
 
 /// Stops when it is dropped, unless it was left alone: all its processes are killed and its
 /// namespaces vanish.
 pub struct Node {
     entry: Entry,
-    own: Option<Child>,
-}
-
-/// Nodes that are about to start.
-pub struct Starting {
-    nodes: Vec<(NodeId, Node)>,
-    inputs: Vec<ChildStdin>,
-    outputs: Vec<(NodeId, BufReader<ChildStdout>)>,
+    own: Mutex<Option<Child>>,
 }
 
 /// The way into a node.
 #[derive(Clone)]
 pub struct Entry {
     name: String,
-    init: u32,
+    /// Process 1 of its namespaces, or the keeper of its machine; another one when it was started anew.
+    init: Arc<AtomicU32>,
+    /// The way into a machine.
+    line: Option<Line>,
 }
 
 /// What came of a command in a node.
@@ -62,109 +50,54 @@ pub struct Ran {
     output: Output,
 }
 
-impl Starting {
-    /// Starts nodes, all at the same time. They have no devices and no processes yet.
-    pub fn launch(ids: &[NodeId], site: &Site) -> Result<Self> {
-        let children = in_a_thread(|| {
-            let births = Births::new()?;
-            let launch =
-                |id: &NodeId| births.start(|| launch(*id, site)).context(format!("start {id}"));
-            ids.iter().map(launch).collect::<Result<Vec<_>>>()
-        })?;
-        let mut starting = Self { nodes: Vec::new(), inputs: Vec::new(), outputs: Vec::new() };
-        for (id, mut child) in ids.iter().zip(children) {
-            starting.inputs.push(child.stdin.take().context("take standard input")?);
-            let output = child.stdout.take().context("take standard output")?;
-            starting.outputs.push((*id, BufReader::new(output)));
-            let entry = Entry { name: id.to_string(), init: child.id() };
-            starting.nodes.push((*id, Node { entry, own: Some(child) }));
-        }
-        Ok(starting)
-    }
-
-    pub fn nodes(&self) -> &[(NodeId, Node)] {
-        &self.nodes
-    }
-
-    /// Waits until every node can be given devices and files.
-    pub fn wait_there(&mut self, limit: Duration) -> Result<()> {
-        self.wait_for(init::THERE, "to come up", limit)
-    }
-
-    /// Lets the start-up scripts run in every node, and returns when all have ended well.
-    pub fn go(mut self, limit: Duration) -> Result<Vec<(NodeId, Node)>> {
-        for ((id, _), mut input) in self.nodes.iter().zip(std::mem::take(&mut self.inputs)) {
-            input.write_all(init::GO.as_bytes()).with_context(|| format!("start {id}"))?;
-        }
-        self.wait_for(init::STARTED, "to run its start-up scripts", limit)?;
-        Ok(self.nodes)
-    }
-
-    fn wait_for(&mut self, word: &'static str, what: &str, limit: Duration) -> Result<()> {
-        let deadline = activity::deadline(limit);
-        let (report, reports) = mpsc::channel();
-        let outputs = std::mem::take(&mut self.outputs);
-        // Reading may take longer than the deadline; then it ends with the nodes.
-        thread::spawn(move || {
-            for (id, mut output) in outputs {
-                let read = read_word(&mut output, word);
-                // Nobody listens after the deadline.
-                let _ = report.send((id, output, read));
-            }
-        });
-        for (id, _) in &self.nodes {
-            let what = format!("{id} {what}");
-            let _doing = activity::doing(&what);
-            let left = deadline.saturating_duration_since(Instant::now());
-            let (id, output, read) = reports
-                .recv_timeout(left)
-                .with_context(|| format!("wait for {what}: not seen in time"))?;
-            read.with_context(|| format!("start {id}"))?;
-            self.outputs.push((id, output));
-        }
-        Ok(())
-    }
-}
-
-fn launch(id: NodeId, site: &Site) -> Result<Child> {
-    Command::new(OWN_EXE)
-        .arg0("ovl")
-        .args(["init", &id.to_string()])
-        .args([&site.work, &site.bin_dir])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("start process 1")
-}
-
-fn read_word(output: &mut impl BufRead, word: &str) -> Result<()> {
-    let mut failure = Vec::new();
-    for line in output.lines() {
-        let line = line.context("read its report")?;
-        if line == word {
-            return Ok(());
-        }
-        failure.extend(line.strip_prefix(init::FAILURE).map(str::to_owned));
-    }
-    if failure.is_empty() {
-        bail!("its process 1 was ended");
-    }
-    bail!("{}", failure.join("\n"))
-}
-
 impl Node {
+    /// A node that this process has started.
+    pub fn started(entry: Entry, init: Child) -> Self {
+        Self { entry, own: Mutex::new(Some(init)) }
+    }
+
     /// A node of a cluster that somebody else has started.
-    pub fn of_running(id: NodeId, init: u32) -> Self {
-        Self { entry: Entry { name: id.to_string(), init }, own: None }
+    pub fn of_running(entry: Entry) -> Self {
+        Self { entry, own: Mutex::default() }
+    }
+
+    /// Takes the place of this one, which has ended, where everybody knows it.
+    pub fn replace_by(&self, new: Self) {
+        self.entry.init.store(new.entry.init(), Ordering::Relaxed);
+        let child = new.child().take();
+        *self.child() = child;
+    }
+
+    /// Ends it without a warning if this process has started it; false if it has not.
+    pub fn kill(&self) -> Result<bool> {
+        let Some(mut child) = self.child().take() else { return Ok(false) };
+        // Fails only when it has ended already.
+        let _ = child.kill();
+        child.wait().with_context(|| format!("end {}", self.name()))?;
+        Ok(true)
+    }
+
+    /// Whether it runs and this process has started it.
+    pub fn is_running(&self) -> bool {
+        self.child().as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    fn child(&self) -> MutexGuard<'_, Option<Child>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets the node be there when this value is gone.
-    pub fn leave(&mut self) {
-        self.own = None;
+    pub fn leave(&self) {
+        *self.child() = None;
     }
 
     pub fn name(&self) -> &str {
         &self.entry.name
+    }
+
+    /// Whether it has a kernel of its own.
+    pub fn is_machine(&self) -> bool {
+        self.entry.line.is_some()
     }
 
     pub fn entry(&self) -> &Entry {
@@ -201,24 +134,24 @@ impl Node {
 
     /// Writes a file in the node; makes its folder if it is not there.
     pub fn write(&self, path: &str, content: &str) -> Result<()> {
-        let path = self.entry.machine_path(path);
-        let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
-        folder
-            .and_then(|()| fs::write(&path, content))
-            .with_context(|| format!("write {} on {}", path.display(), self.name()))
+        self.entry.write_file(path, content.as_bytes())
     }
 
     /// A file below /proc/net as the node sees it.
     pub fn proc_net(&self, file: &str) -> Result<String> {
-        let path = format!("/proc/{}/net/{file}", self.entry.init);
-        fs::read_to_string(path)
-            .with_context(|| format!("read /proc/net/{file} on {}", self.name()))
+        let what = || format!("read /proc/net/{file} on {}", self.name());
+        if self.entry.line.is_some() {
+            let content = self.entry.read_file(&format!("/proc/net/{file}"))?;
+            return content.with_context(|| format!("{}: it is not there", what()));
+        }
+        let path = format!("/proc/{}/net/{file}", self.entry.init());
+        fs::read_to_string(path).with_context(what)
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if let Some(init) = &mut self.own {
+        if let Some(mut init) = self.child().take() {
             // Fails only when it has ended already, and so the node with it.
             let _ = init.kill();
             let _ = init.wait();
@@ -227,10 +160,22 @@ impl Drop for Node {
 }
 
 impl Entry {
+    /// The way into the node with this process 1, or keeper, of a cluster with this work folder.
+    pub fn new(id: NodeId, init: u32, work: &Path, is_machine: bool) -> Self {
+        let name = id.to_string();
+        let line = is_machine.then(|| Line::new(work, &name));
+        Self { name, init: Arc::new(AtomicU32::new(init)), line }
+    }
+
     /// A command inside the node, without a limit of time.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(OWN_EXE);
-        command.arg0("ovl").args(["enter", &self.init.to_string(), "--"]).arg(program);
+        command.arg0("ovl");
+        match &self.line {
+            Some(line) => command.arg("enter-machine").arg(line.work()).arg(&self.name),
+            None => command.args(["enter", &self.init().to_string()]),
+        };
+        command.arg("--").arg(program);
         command
     }
 
@@ -254,22 +199,51 @@ impl Entry {
         feed(command, &what, input).with_context(|| format!("run {what}"))
     }
 
-    /// Where the holder of the cluster sees a file of the node.
-    pub fn machine_path(&self, path: &str) -> PathBuf {
+    /// Writes a file in the node; makes its folder if it is not there.
+    pub fn write_file(&self, path: &str, content: &[u8]) -> Result<()> {
+        if let Some(line) = &self.line {
+            return line.write_file(path.as_ref(), content);
+        }
+        let seen = self.seen_path(path);
+        let folder = seen.parent().map_or(Ok(()), fs::create_dir_all);
+        folder
+            .and_then(|()| fs::write(&seen, content))
+            .with_context(|| format!("write {path} on {}", self.name))
+    }
+
+    /// The text of a file in the node; None if it is not there.
+    pub fn read_file(&self, path: &str) -> Result<Option<String>> {
+        let content = match &self.line {
+            Some(line) => line.read_file(path.as_ref())?,
+            None => match fs::read(self.seen_path(path)) {
+                Err(error) if error.kind() == ErrorKind::NotFound => None,
+                content => Some(content.with_context(|| format!("read {path} on {}", self.name))?),
+            },
+        };
+        Ok(content.map(|content| String::from_utf8_lossy(&content).into_owned()))
+    }
+
+    /// Where the holder of the cluster sees a file of a node that is made of namespaces.
+    fn seen_path(&self, path: &str) -> PathBuf {
         Path::new("/proc")
-            .join(self.init.to_string())
+            .join(self.init().to_string())
             .join("root")
             .join(path.trim_start_matches('/'))
     }
 
+    /// The end of the console of a node that is a machine.
+    pub fn console(&self) -> Option<PathBuf> {
+        self.line.as_ref().map(Line::console)
+    }
+
     /// The node's process 1, by its number for the holder of the cluster.
     pub fn init(&self) -> u32 {
-        self.init
+        self.init.load(Ordering::Relaxed)
     }
 
     /// None when the node has ended.
     pub fn process(&self) -> Option<ProcessId> {
-        ProcessId::of(self.init)
+        ProcessId::of(self.init())
     }
 }
 

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::address::NodeId;
+use crate::backend::Backend;
 use crate::bins;
 use crate::cli::StartArgs;
 use crate::lab::Layout;
@@ -26,6 +27,7 @@ pub struct Order {
     pub overlays: Vec<String>,
     /// The folder of the binaries under test.
     pub bin_dir: PathBuf,
+    pub backend: Backend,
 }
 
 impl Order {
@@ -39,17 +41,19 @@ impl Order {
                 false => with_usual(&args.overlays),
             },
             bin_dir: bins::dir(args.bin_dir.as_deref())?,
+            backend: args.backend.wanted()?,
         })
     }
 
     /// For a function test.
-    pub fn of_test(wanted: &Layout, bin_dir: &Path) -> Result<Self> {
+    pub fn of_test(wanted: &Layout, bin_dir: &Path, backend: Backend) -> Result<Self> {
         Ok(Self {
             topology: absolute(&wanted.topology)?,
             size: wanted.size,
             variables: wanted.variables.clone(),
             overlays: with_usual(&wanted.overlays),
             bin_dir: bin_dir.to_owned(),
+            backend,
         })
     }
 

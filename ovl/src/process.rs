@@ -1,6 +1,5 @@
 //! A program that runs in the background of a node.
 
-use std::fs;
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
@@ -25,8 +24,11 @@ pub struct Process {
 impl Process {
     /// Starts `words` in a node.
     pub fn start(entry: &Entry, name: &str, words: &[&str]) -> Result<Self> {
-        let pid_file = entry.machine_path(&run_path(name, "pid"));
-        remove_if_present(&pid_file)?;
+        let pid_file = run_path(name, "pid");
+        // The number of an earlier one.
+        if entry.read_file(&pid_file)?.is_some() {
+            entry.write_file(&pid_file, &[])?;
+        }
         let enter = entry
             .command("sh")
             .arg("-c")
@@ -37,8 +39,8 @@ impl Process {
             .spawn()
             .with_context(|| format!("start {name}"))?;
         let id = wait::until(&format!("{name} to start"), Duration::from_secs(5), || {
-            Ok(fs::read_to_string(&pid_file)
-                .ok()
+            Ok(entry
+                .read_file(&pid_file)?
                 .filter(|text| text.ends_with('\n'))
                 .and_then(|text| text.trim().parse().ok()))
         })?;
@@ -48,8 +50,7 @@ impl Process {
     /// All that it printed so far.
     pub fn log(&self) -> String {
         // Before the program's first line the file may not be there yet.
-        fs::read_to_string(self.entry.machine_path(&run_path(&self.name, "log")))
-            .unwrap_or_default()
+        self.entry.read_file(&run_path(&self.name, "log")).unwrap_or_default().unwrap_or_default()
     }
 
     /// Its number in the node.
@@ -98,14 +99,5 @@ impl Drop for Process {
                 let _ = self.enter.wait();
             }
         }
-    }
-}
-
-fn remove_if_present(path: &std::path::Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("remove {}", path.display()))
-        }
-        _ => Ok(()),
     }
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -11,36 +11,39 @@ use anyhow::{Context, Result};
 /// The most of one thing's output that is told.
 const MOST_LINES: usize = 50;
 
-static LOG: OnceLock<Log> = OnceLock::new();
+static LOG: Mutex<Option<Log>> = Mutex::new(None);
 
 struct Log {
     file: File,
     folder: PathBuf,
 }
 
-/// From now on this process tells its progress in a file.
+/// From now on this process tells its progress in this file.
 pub fn begin(path: &Path) -> Result<()> {
     let file = File::options().append(true).open(path);
     let file = file.with_context(|| format!("open {}", path.display()))?;
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-    // Nobody begins twice.
-    let _ = LOG.set(Log { file, folder });
+    *log() = Some(Log { file, folder });
     Ok(())
 }
 
 /// Keeps what a case found in a file beside its log.
 pub fn keep(name: &str, content: &str) -> Result<()> {
-    let Some(log) = LOG.get() else { return Ok(()) };
-    let path = log.folder.join(name);
+    let Some(path) = log().as_ref().map(|log| log.folder.join(name)) else { return Ok(()) };
     fs::write(&path, content).with_context(|| format!("write {}", path.display()))
 }
 
 pub fn tell(who: &str, text: &str) {
-    let Some(log) = LOG.get() else { return };
+    let mut log = log();
+    let Some(log) = log.as_mut() else { return };
     let time = time_of_day(seconds_now());
     let lines: String = clipped(text).map(|line| format!("{time} {who}: {line}\n")).collect();
     // A full disk is not what is tested.
     let _ = (&log.file).write_all(lines.as_bytes());
+}
+
+fn log() -> MutexGuard<'static, Option<Log>> {
+    LOG.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn clipped(text: &str) -> impl Iterator<Item = &str> {

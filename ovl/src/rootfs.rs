@@ -39,7 +39,7 @@ const DEVICES: [&str; 12] = [
     "zero",
 ];
 
-const DEVICE_LINKS: [(&str, &str); 5] = [
+pub const DEVICE_LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "fd/0"),
     ("stdout", "fd/1"),

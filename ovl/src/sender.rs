@@ -16,6 +16,18 @@ pub fn run() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Opens a socket of the kernel's SCTP, one that takes associations, and another that makes one to it.
+pub fn open_sctp() -> Result<ExitCode> {
+    let open = || Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::SCTP));
+    let server = open().context("open SCTP socket")?;
+    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    server.bind(&loopback.into()).context("bind SCTP socket")?;
+    server.listen(1).context("listen on SCTP socket")?;
+    let address = server.local_addr().context("find port of SCTP socket")?;
+    open().and_then(|client| client.connect(&address)).context("connect by SCTP")?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// A packet as a line that [`run`] reads.
 pub fn to_hex(packet: &[u8]) -> String {
     packet.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -332,6 +332,39 @@ fn links_are_known_by_node_and_device() {
 }
 
 #[test]
+fn a_node_without_power_comes_back_as_new() {
+    let Some(bench) = Bench::new() else { return };
+    bench.well("start --nodes 1 --routers 1 --testers 1");
+    bench.well("run 201 touch /root/note");
+    bench.well("power off 201");
+    let (code, error) = bench.ill("run 201 true");
+    assert_eq!(code, 1);
+    assert!(error.starts_with("ovl: find node vm-201: it has ended"), "{error}");
+    assert!(!bench.ovl("run 221 -- ping -c1 -W1 192.168.1.1").status.success());
+    bench.well("power on 201");
+    bench.well("run 221 -- ping -c1 -W2 192.168.1.1");
+    assert!(!bench.ovl("run 201 test -e /root/note").status.success());
+    let (code, error) = bench.ill("power on 201");
+    assert_eq!((code, &*error), (1, "ovl: start vm-201: it runs already\n"));
+    bench.well("power cycle 201 1");
+    bench.well("run 221 -- ping -c1 -W2 192.168.1.1");
+    bench.well("stop");
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn options_of_machines_are_for_machines() {
+    let Some(bench) = Bench::new() else { return };
+    let (code, error) = bench.ill("start --memory 128");
+    assert_eq!(code, 1);
+    assert_eq!(error, "ovl: --kernel, --modules and --memory are for --backend vm\n");
+    bench.well("start --nodes 1");
+    let (code, error) = bench.ill("console 1");
+    assert_eq!(code, 1);
+    assert!(error.contains("it is made of namespaces"), "{error}");
+}
+
+#[test]
 fn a_node_that_has_ended_is_told() {
     let Some(bench) = Bench::new() else { return };
     bench.well("start --nodes 2 --routers 1");

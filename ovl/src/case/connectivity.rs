@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::verbs::{arrivals, count_arrivals, ping};
-use super::{Case, PLAIN, check};
+use super::{Case, On, PLAIN, check};
 use crate::address::{CLUSTER_NET, EXTERNAL_NET, FAMILIES, Family, NodeId};
 use crate::cluster::Cluster;
 use crate::flow;
@@ -15,24 +15,27 @@ pub const CASES: &[Case] = &[
     Case {
         name: "connectivity",
         about: "every node reaches every other, through the router as well",
+        on: On::Any,
         run: every_node_reaches_every_other,
         ..PLAIN
     },
     Case {
         name: "static-mark",
         about: "a fixed mark leads packets for the VIP to its server and back directly",
+        on: On::Any,
         run: a_mark_leads_to_its_server,
         ..PLAIN
     },
     Case {
         name: "raw-packets",
         about: "packets with IP options and extension headers reach the server, each one traced",
+        on: On::Any,
         run: raw_packets_arrive,
         ..PLAIN
     },
 ];
 
-fn every_node_reaches_every_other(lab: &mut Lab) -> Result<()> {
+pub(super) fn every_node_reaches_every_other(lab: &mut Lab) -> Result<()> {
     let cluster = &lab.cluster;
     for family in FAMILIES {
         for server in cluster.servers() {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::verbs::ping;
-use super::{Case, PLAIN, check};
+use super::{Case, On, PLAIN, check};
 use crate::address::{FAMILIES, Family};
 use crate::flow::{self, Flow, Transport};
 use crate::lab::{Lab, PATIENCE, QUEUE, Shape};
@@ -28,6 +28,7 @@ pub const CASES: &[Case] = &[
         name: "reversed-fragments",
         about: "fragments that come last first are held, and meet the server of their datagram",
         shape: SHAPE,
+        on: On::Any,
         run: |lab| {
             start(lab, &["--tun", TUN])?;
             reversed_fragments_are_held(lab)

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 
 use super::verbs::{arrivals, count_arrivals, trace_packets};
-use super::{Case, PLAIN, check};
+use super::{Case, On, PLAIN, check};
 use crate::address::{FAMILIES, Family};
 use crate::flow::{self, Flow, Transport};
 use crate::lab::{Lab, PATIENCE, QUEUE};
@@ -17,6 +17,7 @@ use crate::wait;
 pub const CASES: &[Case] = &[Case {
     name: "icmp-errors",
     about: "ICMP errors about TCP, UDP, SCTP and echo reach the server that they are for",
+    on: On::Any,
     run: errors_reach_their_server,
     ..PLAIN
 }];

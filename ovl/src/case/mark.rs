@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use super::verbs::{connect_all_kinds, trace_flows};
-use super::{Case, PLAIN, check};
+use super::{Case, On, PLAIN, check};
 use crate::address::FAMILIES;
 use crate::flow;
 use crate::lab::{Lab, QUEUE};
@@ -14,6 +14,7 @@ use crate::trace::Trace;
 pub const CASES: &[Case] = &[Case {
     name: "mark-mask",
     about: "bits of the mark outside the mask are left as they were",
+    on: On::Any,
     run: other_bits_stay,
     ..PLAIN
 }];

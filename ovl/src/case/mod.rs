@@ -11,6 +11,7 @@ mod icmp;
 mod kernel_hash;
 mod keys;
 mod lb_check;
+mod machines;
 mod mark;
 mod overload;
 mod pmtu;
@@ -46,6 +47,8 @@ pub struct Case {
     pub limit: Duration,
     /// Whether it needs the machine for itself.
     pub alone: bool,
+    /// What kind of nodes it is for.
+    pub on: On,
     pub run: fn(&mut Lab) -> Result<()>,
 }
 
@@ -77,6 +80,14 @@ impl Case {
     }
 }
 
+/// What nodes may be for a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    Any,
+    Namespaces,
+    Machines,
+}
+
 /// Far more than a case needs that asks for no more, on a busy machine too.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -91,6 +102,7 @@ const PLAIN: Case = Case {
     setting: None,
     limit: LIMIT,
     alone: false,
+    on: On::Namespaces,
     run: |_| bail!("the case does not say what to do"),
 };
 
@@ -120,6 +132,7 @@ pub fn all() -> Vec<&'static Case> {
         breaks::CASES,
         sctp::CASES,
         sctp_paths::CASES,
+        machines::CASES,
     ];
     groups.into_iter().flatten().collect()
 }

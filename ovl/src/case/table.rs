@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::verbs::{connect_all_kinds, trace_flows};
-use super::{Case, PLAIN, check};
+use super::{Case, On, PLAIN, check};
 use crate::flow;
 use crate::lab::{Lab, PATIENCE};
 use crate::trace::Trace;
@@ -12,6 +12,7 @@ use crate::wait;
 pub const CASES: &[Case] = &[Case {
     name: "table-recreated",
     about: "lb follows a table of other dimensions without a restart",
+    on: On::Any,
     run: lb_follows,
     ..PLAIN
 }];

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::fast_plane::{ROOM, VIPS};
 use super::verbs::{connect_all, ping};
-use super::{Case, PLAIN, check};
+use super::{Case, On, PLAIN, check};
 use crate::address::{FAMILIES, Family};
 use crate::flow::Transport;
 use crate::lab::{Lab, QUEUE};
@@ -16,12 +16,14 @@ pub const CASES: &[Case] = &[
     Case {
         name: "tcp",
         about: "TCP connections spread over all servers",
+        on: On::Any,
         run: |lab| spread(lab, Transport::Tcp),
         ..PLAIN
     },
     Case {
         name: "udp",
         about: "UDP exchanges spread over all servers",
+        on: On::Any,
         run: |lab| spread(lab, Transport::Udp),
         ..PLAIN
     },
@@ -44,6 +46,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "ping",
         about: "pings of the VIP from many sources are answered",
+        on: On::Any,
         run: ping_from_many_sources,
         ..PLAIN
     },

@@ -1,5 +1,6 @@
 //! `ovl test`: runs function tests, each in a process and a cluster of its own.
 
+mod batch;
 mod folder;
 mod junit;
 mod report;
@@ -27,11 +28,14 @@ use nix::sys::signal::{SigSet, Signal};
 
 pub use self::worker::{RunCaseArgs, hold as hold_case, run as run_case};
 
+use self::batch::Batch;
 use self::report::Finished;
 use self::runner::Runner;
 use self::schedule::Next;
 use self::test::Test;
 use self::verdict::{Tally, Verdict};
+use crate::backend::Backend;
+use crate::backend::BackendArgs;
 use crate::bins::Bins;
 use crate::namespace;
 use crate::style::Style;
@@ -44,7 +48,7 @@ pub struct TestArgs {
     /// List the cases and end
     #[arg(long)]
     pub list: bool,
-    /// Run so many cases at once [default: one for each processor]
+    /// Run so many cases at once [default: one for each processor; with --backend vm one]
     #[arg(long, value_name = "N")]
     pub jobs: Option<NonZero<usize>>,
     /// Begin nothing more after a failure, and let the cluster of the failed case run on
@@ -59,6 +63,8 @@ pub struct TestArgs {
     /// Show what the cases do while they run
     #[arg(long, short)]
     pub verbose: bool,
+    #[command(flatten)]
+    pub backend: BackendArgs,
     /// Where lb, shm-tool and mconnect are [default: beside ovl]
     #[arg(long, value_name = "DIR")]
     pub bin_dir: Option<PathBuf>,
@@ -69,7 +75,8 @@ pub struct TestArgs {
 }
 
 pub fn run(args: &TestArgs) -> Result<ExitCode> {
-    let tests = select::select(&args.cases)?;
+    let on_machines = args.backend.wanted()? != Backend::Namespaces;
+    let tests = select::select(&args.cases, on_machines)?;
     if args.list {
         return list(&tests);
     }
@@ -80,13 +87,16 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
     let runner = Runner {
         output: args.output.clone().unwrap_or_else(folder::default),
         bin_dir: args.bin_dir.clone(),
+        backend: args.backend.clone(),
         keep: args.keep,
         verbose: args.verbose,
         stop: &stop,
     };
     let start = Instant::now();
     let jobs = args.jobs.or_else(|| thread::available_parallelism().ok());
-    let (finished, tally) = run_all(tests, jobs.map_or(1, NonZero::get), &runner)?;
+    let batches = if on_machines { batch::gather(tests) } else { batch::single(tests) };
+    let jobs = if on_machines { args.jobs } else { jobs };
+    let (finished, tally) = run_all(batches, jobs.map_or(1, NonZero::get), &runner)?;
     if let Some(path) = &args.junit {
         let document = junit::document(&finished, start.elapsed());
         fs::write(path, document).with_context(|| format!("write {}", path.display()))?;
@@ -110,13 +120,13 @@ fn list(tests: &[Test]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn run_all(tests: Vec<Test>, jobs: usize, runner: &Runner) -> Result<(Vec<Finished>, Tally)> {
+fn run_all(batches: Vec<Batch>, jobs: usize, runner: &Runner) -> Result<(Vec<Finished>, Tally)> {
     let style = Style::of_stdout();
     let (mut finished, mut tally) = (Vec::new(), Tally::default());
     let mut written = Ok(());
     let no_more = AtomicBool::new(false);
-    let work = |test: Test| runner.run(&test);
-    schedule::run(tests, jobs, Test::is_alone, &no_more, work, |ended: Option<Finished>| {
+    let work = |batch: Batch, tell: &dyn Fn(_)| runner.run(&batch, tell);
+    schedule::run(batches, jobs, Batch::is_alone, &no_more, work, |ended: Option<Finished>| {
         // A case that was interrupted says nothing.
         let Some(ended) = ended else { return Next::Stop };
         tally.add(&ended.verdict);

@@ -1,4 +1,4 @@
-//! The runner's side of a test: the process that runs it, and its end.
+//! The runner's side of tests: the process that runs them, and their ends.
 
 use std::env;
 use std::fs;
@@ -6,16 +6,19 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::slice;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::batch::Batch;
 use super::folder;
 use super::report::Finished;
 use super::test::Test;
 use super::verdict::Verdict;
+use crate::backend::BackendArgs;
 use crate::holder;
 use crate::state::{ClusterName, Folder};
 
@@ -32,6 +35,7 @@ const LOG_TAIL: usize = 12;
 pub struct Runner<'a> {
     pub output: PathBuf,
     pub bin_dir: Option<PathBuf>,
+    pub backend: BackendArgs,
     pub keep: bool,
     /// Shows what tests tell while they run.
     pub verbose: bool,
@@ -44,81 +48,125 @@ impl Runner<'_> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Runs a test; None when it was stopped.
-    pub fn run(&self, test: &Test) -> Option<Finished> {
-        let start = Instant::now();
-        let mut finished = Finished {
-            name: test.name.clone(),
-            verdict: Verdict::Passed,
-            duration: Duration::ZERO,
-            folder: self.output.join(&test.name),
-            log_tail: String::new(),
-            kept: None,
+    /// Runs tests in one cluster and tells of each what came of it; None when they were stopped.
+    pub fn run(&self, batch: &Batch, tell: &dyn Fn(Option<Finished>)) {
+        let mut tests = batch.0.iter();
+        let ended = self.attempt(batch, &mut tests, tell);
+        let reason = match ended {
+            Ok(true) => return,
+            Ok(false) => return tell(None),
+            Err(error) => format!("{error:#}"),
         };
-        match self.attempt(test, &mut finished) {
-            Ok(Some(verdict)) => finished.verdict = verdict,
-            Ok(None) => return None,
-            Err(error) => finished.verdict = Verdict::Failed(format!("{error:#}")),
+        for test in tests {
+            tell(Some(self.finished(test, Verdict::Failed(reason.clone()), Duration::ZERO)));
         }
-        finished.duration = start.elapsed();
-        Some(finished)
     }
 
-    fn attempt(&self, test: &Test, finished: &mut Finished) -> Result<Option<Verdict>> {
-        let (folder, log) = folder::create(&self.output, &test.name)?;
-        finished.folder.clone_from(&folder);
-        let cluster = cluster_name(&test.name)?;
-        let mut process = Process::start(self.command(test, &folder, &cluster)?, log)?;
-        let mut tail = self.verbose.then(|| Tail::new(&test.name, &folder)).transpose()?;
-        let deadline = Instant::now() + test.limit() + GRACE;
-        let status = loop {
+    fn finished(&self, test: &Test, verdict: Verdict, duration: Duration) -> Finished {
+        let folder = self.output.join(&test.name);
+        let folder = folder.canonicalize().unwrap_or(folder);
+        // That of a failure helps; without any there is nothing to show.
+        let log_tail = match verdict {
+            Verdict::Failed(_) => last_lines(&folder.join(folder::LOG)).unwrap_or_default(),
+            _ => String::new(),
+        };
+        Finished { name: test.name.clone(), verdict, duration, folder, log_tail, kept: None }
+    }
+
+    /// False when it was stopped. Takes those of `tests` that it has told of.
+    fn attempt(
+        &self,
+        batch: &Batch,
+        tests: &mut slice::Iter<Test>,
+        tell: &dyn Fn(Option<Finished>),
+    ) -> Result<bool> {
+        let mut logs = Vec::new();
+        for test in &batch.0 {
+            logs.push(folder::create(&self.output, &test.name)?);
+        }
+        let name = &batch.0[0].name;
+        let cluster = cluster_name(name)?;
+        let cluster_folder = Folder::of(&cluster)?;
+        let log = logs[0].1.try_clone().context("open log again")?;
+        let mut process = Process::start(self.command(batch, &cluster)?, log)?;
+        let mut kept = false;
+        let mut gone = false;
+        for (test, (folder, _)) in batch.0.iter().zip(&logs) {
+            let start = Instant::now();
+            let limit = self.limit(test, test.name == *name);
+            let mut tail = self.verbose.then(|| Tail::new(&test.name, folder)).transpose()?;
+            let status = loop {
+                if let Some(tail) = &mut tail {
+                    tail.show()?;
+                }
+                // Before its result is looked for, which it writes while it is there.
+                let status = process.ended()?;
+                if status.is_some() || (batch.0.len() > 1 && Verdict::read(folder)?.is_some()) {
+                    break status;
+                }
+                if self.was_interrupted() {
+                    process.kill();
+                    holder::stop(&cluster_folder)?;
+                    return Ok(false);
+                }
+                if start.elapsed() >= limit + GRACE {
+                    process.kill();
+                    gone = true;
+                    break None;
+                }
+                thread::sleep(PAUSE);
+            };
             if let Some(tail) = &mut tail {
                 tail.show()?;
             }
-            if let Some(status) = process.ended()? {
-                break Some(status);
+            let verdict = verdict(status, Verdict::read(folder)?, limit);
+            let mut finished = self.finished(test, verdict, start.elapsed());
+            let failed = matches!(finished.verdict, Verdict::Failed(_));
+            if self.keep && failed {
+                // The process goes on only while the cluster is not ready for others.
+                process.wait_for_end(GRACE)?;
+                kept = cluster_folder.is_ready()?;
+                finished.kept = kept.then(|| cluster.clone());
             }
-            if self.was_interrupted() {
-                process.kill();
-                holder::stop(&Folder::of(&cluster)?)?;
-                return Ok(None);
+            tests.next();
+            tell(Some(finished));
+            if gone || kept {
+                break;
             }
-            if Instant::now() >= deadline {
-                break None;
-            }
-            thread::sleep(PAUSE);
-        };
+        }
+        process.wait_for_end(GRACE)?;
         process.kill();
-        if let Some(tail) = &mut tail {
-            tail.show()?;
-        }
-        let verdict = verdict(status, Verdict::read(&folder)?, test.limit());
-        if let Verdict::Failed(_) = verdict {
-            finished.log_tail = last_lines(&folder.join(folder::LOG))?;
-        }
         // Whatever became of its process, its cluster ends, unless somebody wants to look at it.
-        let cluster_folder = Folder::of(&cluster)?;
-        if self.keep && matches!(verdict, Verdict::Failed(_)) && cluster_folder.is_ready()? {
-            finished.kept = Some(cluster);
-        } else {
+        if !kept {
             holder::stop(&cluster_folder)?;
         }
-        Ok(Some(verdict))
+        for test in tests.by_ref() {
+            let reason = format!("not begun: {name}, or another one before it, left no cluster");
+            tell(Some(self.finished(test, Verdict::Failed(reason), Duration::ZERO)));
+        }
+        Ok(true)
     }
 
-    fn command(&self, test: &Test, folder: &Path, cluster: &ClusterName) -> Result<Command> {
+    fn limit(&self, test: &Test, is_first: bool) -> Duration {
+        if self.backend.is_vm() { test.limit_on_machines(is_first) } else { test.limit() }
+    }
+
+    fn command(&self, batch: &Batch, cluster: &ClusterName) -> Result<Command> {
         let ovl = env::current_exe().context("find ovl's own executable")?;
+        let output = self.output.canonicalize();
+        let output = output.with_context(|| format!("open {}", self.output.display()))?;
         // If the runner is killed the kernel kills the test.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(ovl).arg("run-case");
-        command.arg("--folder").arg(folder).args(["--cluster", cluster.as_str()]);
+        command.arg("--output").arg(output).args(["--cluster", cluster.as_str()]);
         if self.keep {
             command.arg("--keep");
         }
         if let Some(dir) = &self.bin_dir {
             command.arg("--bin-dir").arg(dir);
         }
-        command.args(["--", &test.spec]);
+        command.args(self.backend.words());
+        command.arg("--").args(batch.0.iter().map(|test| &test.spec));
         Ok(command)
     }
 }
@@ -162,6 +210,15 @@ impl Process {
 
     fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.0.try_wait().context("wait for the test's process")
+    }
+
+    /// Gives it time to end by itself.
+    fn wait_for_end(&mut self, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        while self.ended()?.is_none() && Instant::now() < deadline {
+            thread::sleep(PAUSE);
+        }
+        Ok(())
     }
 
     fn kill(&mut self) {

@@ -6,14 +6,14 @@ use std::sync::mpsc;
 use std::thread;
 
 /// Does `work` for every item, `jobs` at a time, and then for those that are `alone`, one by one.
-/// Each result is handed to `finish`, in this thread, as soon as it is there; when that says so, or
-/// when `stop` is set, nothing more is begun.
+/// Each result that it tells is handed to `finish`, in this thread, as soon as it is there; when that
+/// says so, or when `stop` is set, nothing more is begun.
 pub fn run<T: Send, R: Send>(
     items: Vec<T>,
     jobs: usize,
     alone: impl Fn(&T) -> bool,
     stop: &AtomicBool,
-    work: impl Fn(T) -> R + Sync,
+    work: impl Fn(T, &dyn Fn(R)) + Sync,
     mut finish: impl FnMut(R) -> Next,
 ) {
     let (last, first): (Vec<T>, Vec<T>) = items.into_iter().partition(alone);
@@ -28,7 +28,7 @@ pub fn run<T: Send, R: Send>(
                 scope.spawn(move || {
                     while let Some(item) = next() {
                         // The other end is there until this thread has ended.
-                        let _ = done.send(work(item));
+                        work(item, &|result| drop(done.send(result)));
                     }
                 });
             }
@@ -59,7 +59,7 @@ mod tests {
     fn some_run_together_and_some_alone() {
         let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let both = std::sync::Barrier::new(2);
-        let work = |item: u32| {
+        let work = |item: u32, tell: &dyn Fn(u32)| {
             let now = running.fetch_add(1, Ordering::SeqCst) + 1;
             if item.is_multiple_of(2) {
                 // Ends only when two of them are here.
@@ -68,7 +68,7 @@ mod tests {
                 most.fetch_max(now, Ordering::SeqCst);
             }
             running.fetch_sub(1, Ordering::SeqCst);
-            item
+            tell(item);
         };
         let mut ended = Vec::new();
         run(
@@ -95,7 +95,7 @@ mod tests {
             1,
             |_| false,
             &AtomicBool::new(false),
-            |item: u32| item,
+            |item: u32, tell| tell(item),
             |item| {
                 ended.push(item);
                 if item == 2 { Next::Stop } else { Next::GoOn }
@@ -104,6 +104,7 @@ mod tests {
         // One more may be under way already, or even several that were quick.
         assert!(ended.starts_with(&[0, 1, 2]), "{ended:?}");
         let stopped = AtomicBool::new(true);
-        run(vec![1], 1, |_| false, &stopped, |item: u32| item, |item| panic!("{item} was begun"));
+        let work = |item: u32, tell: &dyn Fn(u32)| tell(item);
+        run(vec![1], 1, |_| false, &stopped, work, |item| panic!("{item} was begun"));
     }
 }

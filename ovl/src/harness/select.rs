@@ -5,8 +5,9 @@ use anyhow::{Result, bail};
 use super::test::{self, Test};
 
 /// Those that are asked for, each once, in the order in which they are asked for; all if none are.
-pub fn select(specs: &[String]) -> Result<Vec<Test>> {
-    let own = test::own()?;
+/// Of those only the ones that run on such nodes.
+pub fn select(specs: &[String], machines: bool) -> Result<Vec<Test>> {
+    let own: Vec<Test> = test::own()?.into_iter().filter(|test| test.runs_on(machines)).collect();
     if specs.is_empty() {
         return Ok(own);
     }
@@ -14,6 +15,9 @@ pub fn select(specs: &[String]) -> Result<Vec<Test>> {
     for spec in specs {
         let found =
             if test::is_path(spec) { vec![test::read(spec)?] } else { matches(&own, spec)? };
+        if let Some(test) = found.iter().find(|test| !test.runs_on(machines)) {
+            bail!("run {}: it is not for nodes of this --backend", test.name);
+        }
         for test in found {
             match selected.iter().find(|other| other.name == test.name) {
                 None => selected.push(test),
@@ -78,7 +82,7 @@ mod tests {
 
     fn names(specs: &[&str]) -> Result<Vec<String>> {
         let specs: Vec<String> = specs.iter().map(|spec| (*spec).to_owned()).collect();
-        Ok(select(&specs)?.into_iter().map(|test| test.name).collect())
+        Ok(select(&specs, false)?.into_iter().map(|test| test.name).collect())
     }
 
     #[test]
@@ -87,7 +91,9 @@ mod tests {
         assert_eq!(names(&["queue-full"]).unwrap(), ["queue-full-closed", "queue-full-open"]);
         assert_eq!(names(&["*-full-open"]).unwrap(), ["queue-full-open", "socket-full-open"]);
         assert_eq!(names(&["tcp", "t?p", "ping"]).unwrap(), ["tcp", "ping"]);
-        assert_eq!(names(&[]).unwrap().len(), test::own().unwrap().len());
+        let of_machines_only =
+            test::own().unwrap().iter().filter(|test| !test.runs_on(false)).count();
+        assert_eq!(names(&[]).unwrap().len() + of_machines_only, test::own().unwrap().len());
     }
 
     #[test]

@@ -48,6 +48,10 @@ pub fn collect(cluster: &Cluster, folder: &Path) -> Result<()> {
 fn collect_node(node: &Node, folder: &Path) -> Result<()> {
     let logs = folder.join("log");
     fs::create_dir_all(&logs).with_context(|| format!("create {}", logs.display()))?;
+    if let Some(console) = node.entry().console() {
+        let copy = logs.join("console");
+        fs::copy(&console, &copy).with_context(|| format!("copy {}", console.display()))?;
+    }
     for (name, command) in VIEWS {
         let ran = node.run_within(LIMIT, &["sh", "-c", command])?;
         write(&folder.join(name), &(ran.stdout() + &ran.stderr()))?;

@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::case::{self, Case, is_soak};
-use crate::lab::{Lab, Layout};
+use crate::case::{self, Case, On, is_soak};
+use crate::lab::{Lab, Layout, SLOWNESS_OF_MACHINES};
 use crate::scenario::Scenario;
+
+/// How long machines may take to be there.
+const MACHINES_BOOT: Duration = Duration::from_secs(300);
 
 /// The project's own scenario files.
 macro_rules! own {
@@ -38,6 +41,7 @@ const OWN: &[(&str, &str)] = own! {
     "nfqlb-fragrev-fast"
     "nfqlb-fragrev-queues"
     "nfqlb-mtu"
+    "nfqlb-nft"
     "nfqlb-queues"
     "nfqlb-routers"
     "nfqlb-start"
@@ -143,6 +147,36 @@ impl Test {
             Kind::Function(case) => case.alone || is_soak(),
             Kind::Scenario(scenario) => scenario.alone,
         }
+    }
+
+    /// Whether it can run on nodes of this kind.
+    pub fn runs_on(&self, machines: bool) -> bool {
+        match self.on() {
+            On::Any => true,
+            On::Namespaces => !machines,
+            On::Machines => machines,
+        }
+    }
+
+    fn on(&self) -> On {
+        match &self.kind {
+            Kind::Function(case) => case.on,
+            Kind::Scenario(scenario) => scenario.on,
+        }
+    }
+
+    /// Whether both want the same cluster, and are of the kind that can be cleared up after.
+    pub fn shares_cluster_with(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (Kind::Function(case), Kind::Function(other)) => case.shape == other.shape,
+            _ => false,
+        }
+    }
+
+    /// How long it may take on machines, whose processors may be slow.
+    pub fn limit_on_machines(&self, boots: bool) -> Duration {
+        let boot = if boots { MACHINES_BOOT } else { Duration::ZERO };
+        self.limit() * SLOWNESS_OF_MACHINES + boot
     }
 
     pub fn layout(&self) -> Layout {

@@ -1,8 +1,9 @@
-//! The process of one test: builds its cluster, runs it, and tells what came of it.
+//! The process of one test, or of several that share a cluster: builds the cluster, runs them, and
+//! tells what came of each.
 
 use std::ffi::OsString;
 use std::mem;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
@@ -15,6 +16,8 @@ use super::test::{self, Test};
 use super::verdict::Verdict;
 use super::watchdog::{self, Ended};
 use crate::address::{NodeId, Role};
+use crate::backend::Backend;
+use crate::backend::BackendArgs;
 use crate::bins::Bins;
 use crate::case::{Mismatch, Skip, check};
 use crate::cluster::Cluster;
@@ -27,23 +30,27 @@ use crate::stats::Stats;
 
 #[derive(clap::Args)]
 pub struct RunCaseArgs {
-    /// The folder for what is to be told
+    /// The folder with a folder for each case, for what is to be told
     #[arg(long)]
-    pub folder: PathBuf,
+    pub output: PathBuf,
     /// The name for the cluster
     #[arg(long)]
     pub cluster: ClusterName,
-    /// Let the cluster run on when the case fails
+    /// Let the cluster run on when a case fails
     #[arg(long)]
     pub keep: bool,
     #[arg(long)]
     pub bin_dir: Option<PathBuf>,
-    pub case: String,
+    #[command(flatten)]
+    pub backend: BackendArgs,
+    /// One after the other, in one cluster
+    #[arg(required = true)]
+    pub cases: Vec<String>,
 }
 
 /// What came of the work, and what it worked on.
 struct Outcome {
-    /// None when there is no cluster, or the test was stuck or panicked.
+    /// None when there is no cluster, or a test was stuck or panicked.
     lab: Option<Lab>,
     result: Result<()>,
 }
@@ -61,48 +68,77 @@ pub fn run(args: &RunCaseArgs, words: &[OsString]) -> Result<ExitCode> {
 
 /// In the holder.
 pub fn hold(holder: &Holder, args: &RunCaseArgs) -> Result<ExitCode> {
-    progress::begin(&args.folder.join(folder::LOG))?;
     let started = Arc::new(Started::new());
-    let Outcome { lab, result } = attempt(holder.folder(), args, &started);
-    // Nothing is to be ended one by one: all ends with this process, or is kept as it is.
-    mem::forget(lab);
-    let verdict = match result {
-        Ok(()) => Verdict::Passed,
-        Err(error) => match error.downcast_ref::<Skip>() {
-            Some(skip) => Verdict::Skipped(skip.to_string()),
-            None => Verdict::Failed(describe(&error)),
-        },
-    };
-    let failed = matches!(verdict, Verdict::Failed(_));
-    if let Some(cluster) = started.get().filter(|_| failed) {
-        // The failure counts, whatever becomes of this.
-        if let Err(error) = state::collect(cluster, &args.folder) {
-            progress::tell("ovl", &format!("{error:#}"));
+    let mut lab = None;
+    for case in &args.cases {
+        let test = test::find(case)?;
+        let folder = args.output.join(&test.name);
+        progress::begin(&folder.join(folder::LOG))?;
+        let Outcome { lab: left, result } = attempt(holder.folder(), args, test, lab, &started);
+        lab = left;
+        let verdict = match result {
+            Ok(()) => Verdict::Passed,
+            Err(error) => match error.downcast_ref::<Skip>() {
+                Some(skip) => Verdict::Skipped(skip.to_string()),
+                None => Verdict::Failed(describe(&error)),
+            },
+        };
+        let failed = matches!(verdict, Verdict::Failed(_));
+        if let Some(cluster) = started.get().filter(|_| failed) {
+            // The failure counts, whatever becomes of this.
+            if let Err(error) = state::collect(cluster, &folder) {
+                progress::tell("ovl", &format!("{error:#}"));
+            }
+        }
+        if let Some(cluster) = started.get().filter(|_| failed && args.keep) {
+            cluster.publish()?;
+            verdict.write(&folder)?;
+            mem::forget(lab);
+            return holder.keep();
+        }
+        verdict.write(&folder)?;
+        if lab.is_none() {
+            // There is no cluster, or somebody is stuck in it: nothing more can be begun.
+            break;
         }
     }
-    if let Some(cluster) = started.get().filter(|_| failed && args.keep) {
-        cluster.publish()?;
-        verdict.write(&args.folder)?;
-        return holder.keep();
-    }
-    verdict.write(&args.folder)?;
+    // Nothing is to be ended one by one: all ends with this process.
+    mem::forget(lab);
     Ok(ExitCode::SUCCESS)
 }
 
-fn attempt(folder: &Folder, args: &RunCaseArgs, started: &Arc<Started>) -> Outcome {
-    let outcome = |result| Outcome { lab: None, result };
-    let test = match test::find(&args.case) {
-        Ok(test) => test,
-        Err(error) => return outcome(Err(error)),
+/// Runs a test in a lab, or starts one first.
+fn attempt(
+    folder: &Folder,
+    args: &RunCaseArgs,
+    test: Test,
+    lab: Option<Lab>,
+    started: &Arc<Started>,
+) -> Outcome {
+    let backend = match args.backend.wanted() {
+        Ok(backend) => backend,
+        Err(error) => return Outcome { lab, result: Err(error) },
     };
-    let limit = test.limit();
+    let limit = match backend {
+        Backend::Namespaces => test.limit(),
+        Backend::Machines(_) => test.limit_on_machines(lab.is_none()),
+    };
     let (folder, bin_dir, started) = (folder.clone(), args.bin_dir.clone(), started.clone());
     let work = move || {
-        let mut lab = None;
-        let result = Bins::find(bin_dir.as_deref())
-            .and_then(|bins| run_in_lab(&test, &folder, bins, &started, &mut lab));
+        let mut lab = lab;
+        let result = match &mut lab {
+            Some(lab) => lab.clear().context("clear up after the case before"),
+            None => start(&test, &folder, bin_dir.as_deref(), backend, &started)
+                .map(|new| lab = Some(new)),
+        };
+        let result = result.and_then(|()| {
+            let lab = lab.as_mut().context("start cluster: there is none")?;
+            test.run(lab)?;
+            check_balance(lab)
+        });
         Outcome { lab, result }
     };
+    let outcome = |result| Outcome { lab: None, result };
     match watchdog::run(limit, work) {
         Ended::Done(outcome) => outcome,
         Ended::Panicked(message) => outcome(Err(anyhow!("panicked: {message}"))),
@@ -112,21 +148,20 @@ fn attempt(folder: &Folder, args: &RunCaseArgs, started: &Arc<Started>) -> Outco
     }
 }
 
-fn run_in_lab(
+fn start(
     test: &Test,
     folder: &Folder,
-    bins: Bins,
+    bin_dir: Option<&Path>,
+    backend: Backend,
     started: &Started,
-    lab: &mut Option<Lab>,
-) -> Result<()> {
-    let order = Order::of_test(&test.layout(), bins.dir())?;
+) -> Result<Lab> {
+    let bins = Bins::find(bin_dir)?;
+    let order = Order::of_test(&test.layout(), bins.dir(), backend)?;
     let say = |text: &str| progress::tell("ovl", text);
     let cluster = Arc::new(Cluster::start(folder, &order, say).context("start cluster")?);
     // Nobody else sets it.
     let _ = started.set(cluster.clone());
-    let lab = lab.insert(Lab::new(cluster, bins));
-    test.run(lab)?;
-    check_balance(lab)
+    Ok(Lab::new(cluster, bins))
 }
 
 /// However a case went, no packet may be missing in the counters.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::address::{NodeId, Role};
+use crate::case::On;
 use crate::lab::Layout;
 
 /// A function test read from a file.
@@ -27,6 +28,8 @@ pub struct Scenario {
     /// Whether it needs the machine for itself.
     pub alone: bool,
     pub needs: Vec<Feature>,
+    /// What kind of nodes it is for.
+    pub on: On,
     pub steps: Vec<Step>,
 }
 

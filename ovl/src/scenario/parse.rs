@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Action, Expected, Feature, Nodes, Scenario, Step, Verb};
 use crate::address::{NodeId, Role};
+use crate::case::On;
 use crate::lab::Layout;
 use crate::topology::plan::{Size, Variables};
 
@@ -44,6 +45,7 @@ struct Reader {
     limit: Option<Duration>,
     alone: Option<()>,
     needs: Vec<Feature>,
+    on: Option<On>,
     steps: Vec<Step>,
     /// Whether a line that is indented belongs to the command of the line before.
     in_command: bool,
@@ -92,10 +94,11 @@ impl Reader {
     }
 
     fn header(&mut self, word: &str, rest: &str) -> Result<()> {
-        if !matches!(word, "about" | "topology" | "overlays" | "set" | "limit" | "needs" | "alone")
-        {
+        const WORDS: [&str; 8] =
+            ["about", "topology", "overlays", "set", "limit", "needs", "backend", "alone"];
+        if !WORDS.contains(&word) {
             bail!(
-                "unknown word {word:?} (about, topology, overlays, set, limit, needs, alone, step, \
+                "unknown word {word:?} (about, topology, overlays, set, limit, needs, backend, alone, step, \
                  NODES:, within, fails, same, start, await, stop, impair)"
             );
         }
@@ -120,6 +123,7 @@ impl Reader {
                 }
                 Ok(())
             }
+            "backend" => once(&mut self.on, word, backend(rest)?),
             _ => once(&mut self.alone, word, ()),
         }
     }
@@ -193,6 +197,7 @@ impl Reader {
             limit: self.limit.unwrap_or(LIMIT),
             alone: self.alone.is_some(),
             needs: self.needs,
+            on: self.on.unwrap_or(On::Any),
             steps: self.steps,
         }
     }
@@ -307,6 +312,14 @@ fn feature(name: &str) -> Result<Feature> {
     match name {
         "nfqueue" => Ok(Feature::Nfqueue),
         _ => bail!("needs: unknown feature {name:?} (nfqueue)"),
+    }
+}
+
+fn backend(name: &str) -> Result<On> {
+    match name {
+        "ns" => Ok(On::Namespaces),
+        "vm" => Ok(On::Machines),
+        _ => bail!("backend: unknown {name:?} (ns, vm)"),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -14,7 +13,7 @@ use crate::address::NodeId;
 use crate::case::{self, Skip, check};
 use crate::cluster::Cluster;
 use crate::impair::Wish;
-use crate::lab::Lab;
+use crate::lab::{Lab, SLOWNESS_OF_MACHINES};
 use crate::node::{Node, Ran};
 use crate::process::Process;
 use crate::progress;
@@ -30,14 +29,16 @@ const FAILURES: std::ops::RangeInclusive<i32> = 1..=123;
 impl Scenario {
     /// Runs it; the error tells the step, its action, what was expected and what was seen.
     pub fn run(&self, lab: &mut Lab) -> Result<()> {
-        let missing = self.needs.iter().find(|feature| !feature.is_there());
-        if let Some(feature) = missing {
-            return Err(Skip(feature.to_string()).into());
+        for feature in &self.needs {
+            if !feature.is_there(&lab.cluster)? {
+                return Err(Skip(feature.to_string()).into());
+            }
         }
-        let mut stage = Stage { cluster: &lab.cluster, programs: &mut lab.programs };
+        let pace = if lab.is_on_machines() { SLOWNESS_OF_MACHINES } else { 1 };
+        let mut stage = Stage { cluster: &lab.cluster, programs: &mut lab.programs, pace };
         for step in &self.steps {
             progress::tell("step", &step.title);
-            let limit = case::limit(step.limit);
+            let limit = case::limit(step.limit) * pace;
             let _limit = activity::limit(limit);
             for action in &step.actions {
                 stage.act(action, limit).with_context(|| Place {
@@ -63,6 +64,8 @@ struct Place {
 struct Stage<'a> {
     cluster: &'a Cluster,
     programs: &'a mut BTreeMap<(NodeId, String), Process>,
+    /// How much longer things may take than the file says.
+    pace: u32,
 }
 
 impl Stage<'_> {
@@ -70,9 +73,13 @@ impl Stage<'_> {
         match &action.verb {
             Verb::Run { nodes, expected, command } => {
                 let nodes = each(self.cluster, nodes)?;
-                let printed = nodes.iter().map(|(_, node)| run(node, *expected, command, limit));
+                let expected = match *expected {
+                    Expected::SuccessWithin(limit) => Expected::SuccessWithin(limit * self.pace),
+                    other => other,
+                };
+                let printed = nodes.iter().map(|(_, node)| run(node, expected, command, limit));
                 let printed = printed.collect::<Result<Vec<_>>>()?;
-                if *expected == Expected::Same {
+                if expected == Expected::Same {
                     check_same(&nodes, &printed)?;
                 }
             }
@@ -225,9 +232,18 @@ fn describe(ran: &Ran) -> String {
 }
 
 impl Feature {
-    fn is_there(self) -> bool {
+    /// Nodes of namespaces have the kernel of this machine, and all machines the same one.
+    fn is_there(self, cluster: &Cluster) -> Result<bool> {
+        let Some((_, node)) = cluster.nodes().next() else { return Ok(false) };
         match self {
-            Self::Nfqueue => Path::new("/proc/net/netfilter/nfnetlink_queue").exists(),
+            Self::Nfqueue => {
+                if node.is_machine() {
+                    // Fails when it is built in, or not there at all, which is seen next.
+                    node.run(&["modprobe", "-q", "nfnetlink_queue"])?;
+                }
+                let file = "/proc/net/netfilter/nfnetlink_queue";
+                Ok(node.run(&["test", "-e", file])?.succeeded())
+            }
         }
     }
 }

@@ -11,7 +11,9 @@ use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 
+use super::cp_machines;
 use crate::address::NodeId;
+use crate::backend::Backend;
 use crate::cli::{CpArgs, Place};
 use crate::cluster::Record;
 use crate::enter::pass_through;
@@ -27,6 +29,12 @@ pub fn run(args: &CpArgs) -> Result<ExitCode> {
     }
     let folder = Folder::of(&args.cluster.name)?;
     let record = Record::of(&folder)?;
+    for node in [args.from.node, args.to.node].into_iter().flatten() {
+        record.node(node)?;
+    }
+    if record.order.backend != Backend::Namespaces {
+        return cp_machines::run(args, &folder);
+    }
     let machine = Files::of_machine()?;
     let source = {
         if let Some(id) = args.from.node {

@@ -1,6 +1,7 @@
 //! What `ovl` does with clusters, a file for each verb.
 
 pub mod cp;
+mod cp_machines;
 pub mod impair;
 pub mod run;
 pub mod scale;

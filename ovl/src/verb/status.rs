@@ -58,6 +58,7 @@ impl Found {
             "state": self.state(),
             "holder": self.holder.map(|holder| holder.pid),
             "topology": self.record.as_ref().map(|record| &record.topology),
+            "backend": self.record.as_ref().map(|record| record.order.backend.name()),
             "started": self.record.as_ref().map(|record| record.started),
             "overlays": self.record.as_ref().map(|record| &record.order.overlays),
             "variables": self.record.as_ref().map(|record| &record.order.variables),
@@ -82,9 +83,10 @@ impl Found {
         let up = now().saturating_sub(record.started);
         let _ = writeln!(
             text,
-            " for {up} s, {}, {} nodes, process {}",
+            " for {up} s, {}, {} nodes ({}), process {}",
             record.topology,
             record.nodes.len(),
+            record.order.backend.name(),
             holder.pid
         );
         let _ = writeln!(text, "  overlays {}", record.order.overlays.join(" "));

@@ -1,7 +1,6 @@
 //! Servers, routers with `lb`, and break-test on the tester, while something is done to them.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -112,9 +111,8 @@ impl<'a> Stage<'a> {
         words.extend(paths.iter().map(String::as_str));
         let mut test = tester.spawn("break-test", &words)?;
         let half = Duration::from_secs(u64::from(self::seconds())) / 2;
-        let asked = tester.entry().machine_path("/run/disturb.asked");
         wait::until("break-test to come to its middle", half + PATIENCE, || {
-            Ok(asked.exists().then_some(()))
+            Ok(tester.entry().read_file("/run/disturb.asked")?.map(drop))
         })?;
         let value = disturb(self)?;
         tester.write("/run/disturb.done", "")?;
@@ -122,8 +120,8 @@ impl<'a> Stage<'a> {
         let log = test.log();
         let json = log.lines().find(|line| line.starts_with('{'));
         let report = Report::parse(json.with_context(|| format!("no report: {log}"))?)?;
-        let picture = fs::read_to_string(tester.entry().machine_path(PICTURE));
-        crate::progress::keep("breaks.svg", &picture.context("read the picture")?)?;
+        let picture = tester.entry().read_file(PICTURE)?.context("break-test made no picture")?;
+        crate::progress::keep("breaks.svg", &picture)?;
         Ok(Measured { report, value })
     }
 

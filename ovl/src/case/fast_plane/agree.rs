@@ -1,6 +1,5 @@
 //! Both planes give the same marks, and each packet takes the right one.
 
-use std::fs;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail};
@@ -27,13 +26,18 @@ const AT_ONCE: usize = 20_000;
 
 pub(super) fn planes_agree(lab: &mut Lab) -> Result<()> {
     let count = if is_soak() { 100_000 } else { 3_000 };
+    let inits = [&[][..], &["--sctp-hash", "tuple"], &["--affinity", "client"]];
+    planes_agree_about(lab, &inits, count)
+}
+
+/// The same for tables of these kinds, with so many flows of every kind.
+pub fn planes_agree_about(lab: &mut Lab, inits: &[&[&str]], count: usize) -> Result<()> {
     let mut random = Random::seeded();
     let seed = random.seed();
-    let inits = [&[][..], &["--sctp-hash", "tuple"], &["--affinity", "client"]];
     for init in inits {
         for plane in ["fast", "slow"] {
             let fast: &[&str] = if plane == "fast" { &["--fast"] } else { &[] };
-            start(lab, &[&["--m", "10007", "--force"], init].concat(), fast)?;
+            start(lab, &[&["--m", "10007", "--force"], *init].concat(), fast)?;
             check_plane(lab, plane)?;
             let trace = Trace::of_marks(lab.cluster.router()?)?;
             for family in FAMILIES {
@@ -101,7 +105,7 @@ fn flows_agree(
 pub(super) fn explained(lab: &Lab, packets: &[Vec<u8>]) -> Result<Vec<Option<u32>>> {
     const FILE: &str = "/run/flows.pcap";
     let router = lab.cluster.router()?;
-    fs::write(router.entry().machine_path(FILE), pcap(packets)).context("write a capture")?;
+    router.entry().write_file(FILE, &pcap(packets))?;
     let reports = router.run(&["shm-tool", "explain", "--json", "--pcap", FILE])?.success()?;
     let reports = serde_json::Deserializer::from_str(&reports).into_iter::<Value>();
     let mark = |report: Value| u32::try_from(report["mark"].as_u64()?).ok();

@@ -48,6 +48,11 @@ pub(super) fn two_instances_do_not_meet(lab: &mut Lab) -> Result<()> {
 
 pub(super) fn conntrack_does_no_harm(lab: &mut Lab) -> Result<()> {
     lab.start_servers()?;
+    if lab.is_on_machines() {
+        // With little memory the kernel's table has room for 1,024 connections only.
+        let most = "/proc/sys/net/netfilter/nf_conntrack_max";
+        lab.cluster.router()?.script(&format!("modprobe nf_conntrack\necho 16384 >{most}"))?;
+    }
     let nat = "table inet nat {
         chain forward {
             type filter hook forward priority 0;

@@ -1,8 +1,8 @@
 //! The rules that `lb` makes itself, and the table mirrored into the kernel.
 
-mod agree;
+pub(super) mod agree;
 mod beside;
-mod changes;
+pub(super) mod changes;
 mod counts;
 mod express;
 mod rules;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::{Case, PLAIN, check};
+use super::{Case, On, PLAIN, check};
 use crate::lab::{Lab, PATIENCE, QUEUE, Shape};
 use crate::node::Node;
 
@@ -23,18 +23,21 @@ pub const CASES: &[Case] = &[
     Case {
         name: "rules-by-lb",
         about: "lb --vip makes its rules for several queues, and takes none but them away",
+        on: On::Any,
         run: rules::rules_come_and_go,
         ..PLAIN
     },
     Case {
         name: "rules-local",
         about: "lb --vip --local balances what the router itself sends, in both planes",
+        on: On::Any,
         run: rules::the_router_is_served_too,
         ..PLAIN
     },
     Case {
         name: "rules-no-consumer",
         about: "without lb what is for the queue ends or passes, and the kernel marks the rest",
+        on: On::Any,
         run: rules::the_consumer_is_missed_or_not,
         ..PLAIN
     },
@@ -50,12 +53,14 @@ pub const CASES: &[Case] = &[
         name: "fast-leaves-to-queue",
         about: "fragments, echo, extension headers, SCTP in UDP and foreign marks go to the queue",
         shape: UNTOUCHED,
+        on: On::Any,
         run: agree::the_rest_goes_to_the_queue,
         ..PLAIN
     },
     Case {
         name: "fast-follows",
         about: "the kernel's map follows targets, weights and a table made anew",
+        on: On::Any,
         run: changes::the_map_follows,
         ..PLAIN
     },
@@ -63,6 +68,7 @@ pub const CASES: &[Case] = &[
         name: "fast-counts-targets",
         about: "packets of each target are counted in the kernel, whatever becomes of table and lb",
         limit: Duration::from_secs(240),
+        on: On::Any,
         run: counts::targets_are_counted,
         ..PLAIN
     },
@@ -85,12 +91,14 @@ pub const CASES: &[Case] = &[
     Case {
         name: "fast-mended",
         about: "rules or slots that somebody else took away are mended, counted and told",
+        on: On::Any,
         run: changes::foreign_changes_are_mended,
         ..PLAIN
     },
     Case {
         name: "fast-two-instances",
         about: "two lb with a table and a virtual address each, side by side",
+        on: On::Any,
         run: beside::two_instances_do_not_meet,
         ..PLAIN
     },
@@ -98,6 +106,7 @@ pub const CASES: &[Case] = &[
         name: "fast-beside-conntrack",
         about: "conntrack and NAT of others are active; fragments still come as such",
         shape: UNTOUCHED,
+        on: On::Any,
         run: beside::conntrack_does_no_harm,
         ..PLAIN
     },
@@ -160,7 +169,7 @@ pub(super) fn packets(status: &Value, plane: &str) -> Result<u64> {
     status[plane]["packets"].as_u64().with_context(|| format!("read lb --status: no {plane}"))
 }
 
-fn check_plane(lab: &Lab, expected: &str) -> Result<()> {
+pub(super) fn check_plane(lab: &Lab, expected: &str) -> Result<()> {
     let status = status(lab)?;
     check(status["plane"] == expected, format!("the {expected} plane"), status)
 }

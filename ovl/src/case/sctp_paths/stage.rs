@@ -1,7 +1,6 @@
 //! Servers, clients and the two ways between them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -225,8 +224,8 @@ impl Clients {
     pub fn end(mut self) -> Result<Report> {
         self.process.signal("TERM")?;
         let status = self.process.wait(SETTLED)?;
-        let path = self.cluster.node(self.tester)?.entry().machine_path(REPORT);
-        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let tester = self.cluster.node(self.tester)?;
+        let text = tester.entry().read_file(REPORT)?.context("the clients made no report")?;
         let log = self.process.log();
         Report::parse(&text).with_context(|| format!("clients: {status}: {log}"))
     }

@@ -33,6 +33,7 @@ set      LB_START=yes
 set      OPTIONS=--queue 0:3 a#b
 limit    2m
 needs    nfqueue
+backend  vm
 alone
 
 step within 500ms first # comment
@@ -50,9 +51,10 @@ vm: true
     assert_eq!(scenario.limit, Duration::from_secs(120));
     assert!(scenario.alone);
     assert_eq!(scenario.needs, [Feature::Nfqueue]);
+    assert_eq!(scenario.on, On::Machines);
     let step = &scenario.steps[0];
     assert_eq!((step.title.as_str(), step.limit), ("first", Duration::from_millis(500)));
-    assert_eq!(step.actions[0].line, 12);
+    assert_eq!(step.actions[0].line, 13);
 }
 
 #[test]
@@ -142,6 +144,7 @@ fn every_mistake_of_a_header_has_its_line() {
         ("topology xnet nodes=1 nodes=2", "x.case:1: nodes is there twice"),
         ("set 1A=b", "x.case:1: set: \"1A=b\" is not NAME=VALUE"),
         ("set A=1\nset A=2", "x.case:2: set: A is set twice"),
+        ("backend cloud", "x.case:1: backend: unknown \"cloud\" (ns, vm)"),
         ("needs fire", "x.case:1: needs: unknown feature \"fire\""),
         ("about x\nstep y", "x.case:2: a step, but no line `topology NAME`"),
         ("topology x\nstep y", "x.case:2: a step, but no line `about TEXT`"),
@@ -161,7 +164,7 @@ proptest! {
     #[test]
     fn lines_of_known_words_are_read_or_refused(
         words in prop::collection::vec(prop::sample::select(&[
-            "about", "topology", "overlays", "set", "limit", "needs", "alone", "step", "within",
+            "about", "topology", "overlays", "set", "limit", "needs", "backend", "alone", "step", "within",
             "fails", "same", "start", "await", "stop", "221:", "vm:", "1-3", "10s",
             "x", "#", "\n", "\n ", "A=b", "nodes=3", "é",
         ][..]), 0..60),

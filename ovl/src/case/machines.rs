@@ -1,0 +1,220 @@
+//! Nodes with a kernel of their own: what it has and this machine's may lack, and `lb` on it.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::connectivity::every_node_reaches_every_other;
+use super::fast_plane::agree::planes_agree_about;
+use super::fast_plane::changes::{Storm, storm};
+use super::fast_plane::{VIPS, check_plane, end, packets, status};
+use super::verbs::{connect_all_kinds, ping};
+use super::{Case, On, PLAIN, check};
+use crate::address::{CLUSTER_NET, FAMILIES, Family, NetId, NodeId};
+use crate::lab::{Lab, PATIENCE, QUEUE, Shape};
+use crate::node::Ran;
+use crate::wait;
+
+/// One cluster for all of them, and no larger than needed. Packets must reach the router with the
+/// sizes that they were sent with.
+const SMALL: Shape = Shape { servers: 2, offload: false, ..Shape::STANDARD };
+
+const ON_MACHINES: Case = Case { shape: SMALL, on: On::Machines, ..PLAIN };
+
+pub const CASES: &[Case] = &[
+    Case {
+        name: "vm-connectivity",
+        about: "every machine reaches every other, through the router as well",
+        run: every_node_reaches_every_other,
+        ..ON_MACHINES
+    },
+    Case {
+        name: "vm-kernel",
+        about: "the kernel of machines has SCTP, netem, devices of all kinds, nft's own queue",
+        run: the_kernel_has_what_is_needed,
+        ..ON_MACHINES
+    },
+    Case {
+        name: "vm-commands",
+        about: "commands in machines: output, exit codes, signals, several at once, files",
+        run: commands_are_what_they_are_elsewhere,
+        ..ON_MACHINES
+    },
+    Case {
+        name: "vm-queue",
+        about: "lb uses the kernel's own queue expression, and serves in both planes",
+        run: the_own_queue_serves,
+        ..ON_MACHINES
+    },
+    Case {
+        name: "vm-agrees",
+        about: "both planes give random flows the mark that the table says, on this kernel, too",
+        run: |lab| planes_agree_about(lab, &[&[], &["--sctp-hash", "tuple"]], 100),
+        ..ON_MACHINES
+    },
+    Case {
+        name: "vm-storm",
+        about: "a change storm: on this kernel lookups miss at times, the queue gets those, none is lost",
+        run: |lab| storm(lab, &Storm { slots: 10_007, rate: 5_000, least_rate: 200, turns: 3 }),
+        ..ON_MACHINES
+    },
+    Case {
+        name: "vm-power",
+        about: "a router that crashes or loses its power is told of, and can be started again",
+        run: a_router_loses_its_power,
+        ..ON_MACHINES
+    },
+];
+
+fn the_kernel_has_what_is_needed(lab: &mut Lab) -> Result<()> {
+    let router = lab.cluster.router()?;
+    let ovl = lab.ovl()?;
+    router.script(&format!("modprobe sctp\n{ovl} open-sctp"))?;
+    for kind in [
+        "dummy",
+        "bridge",
+        "veth",
+        "bond",
+        "macvlan link eth1 mode bridge",
+        "ipvlan link eth2 mode l2",
+        "vlan link eth1 id 7",
+        "vrf table 77",
+        "vxlan id 7 remote 192.168.1.1 dstport 4789",
+    ] {
+        let (kind, link) = kind.split_once(' ').unwrap_or((kind, ""));
+        let (link, options) = match link.strip_prefix("link ") {
+            Some(rest) => rest.split_once(' ').map_or((rest, ""), |(link, rest)| (link, rest)),
+            None => ("", link),
+        };
+        let link = if link.is_empty() { String::new() } else { format!("link {link} ") };
+        let add = format!("ip link add {link}name trial type {kind} {options}");
+        router.script(&format!("{add}\nip link set trial up\nip link del trial"))?;
+    }
+    router.script(
+        "ip tuntap add trial mode tun\nip link del trial\n\
+         tc qdisc add dev eth0 root netem delay 30ms\n",
+    )?;
+    let start = Instant::now();
+    let address = Family::V4.address(NetId(0), NodeId::TESTER);
+    ping(router, 1, &[&address.to_string()])?;
+    let took = start.elapsed();
+    check(
+        took >= Duration::from_millis(30),
+        "a ping that netem delays by 30 ms",
+        format!("{took:?}"),
+    )?;
+    router.script("tc qdisc del dev eth0 root")?;
+    router.script(
+        "nft 'add table inet trial'
+         nft 'add chain inet trial c { type filter hook prerouting priority -450; }'
+         nft 'add rule inet trial c ip daddr 192.0.2.1 queue num 9'
+         nft 'add table netdev trial'
+         nft 'delete table inet trial'; nft 'delete table netdev trial'
+         iptables -t mangle -A PREROUTING -d 192.0.2.1 -j NFQUEUE --queue-num 9
+         iptables -t mangle -F",
+    )?;
+    Ok(())
+}
+
+fn commands_are_what_they_are_elsewhere(lab: &mut Lab) -> Result<()> {
+    let router = lab.cluster.router()?;
+    let ran = router.run(&["sh", "-c", "echo out; echo err >&2; exit 7"])?;
+    let seen = (ran.code(), ran.stdout(), ran.stderr());
+    let expected = (Some(7), "out\n".to_owned(), "err\n".to_owned());
+    check(seen == expected, format!("{expected:?}"), format!("{seen:?}"))?;
+    let missing = router.entry().command("no-such-program").output().context("run it")?;
+    check(missing.status.code() == Some(127), "exit code 127", missing.status)?;
+
+    let large: String = (0..200_000).map(|number| format!("{number}\n")).collect();
+    let back = router.entry().run_with_input(&["cat"], &large)?.success()?;
+    check(back == large, format!("{} bytes there and back", large.len()), back.len())?;
+    router.write("/tmp/new/folder/file", &large)?;
+    let read = router.entry().read_file("/tmp/new/folder/file")?;
+    check(read.as_ref() == Some(&large), "the file as it was written", "something else")?;
+    check(router.entry().read_file("/tmp/absent")?.is_none(), "no such file", "one")?;
+
+    let limit = Duration::from_secs(1);
+    let ran = router.run_within(limit, &["sleep", "1000"])?;
+    check(matches!(ran.code(), Some(124 | 137)), "an end after 1 s", format!("{:?}", ran.code()))?;
+    let mut sleepers = (0..20)
+        .map(|number| router.spawn(&format!("sleeper-{number}"), &["sleep", "1000"]))
+        .collect::<Result<Vec<_>>>()?;
+    let numbers: BTreeSet<u32> = sleepers.iter().map(|sleeper| sleeper.id()).collect();
+    check(numbers.len() == 20, "20 programs at once", format!("{numbers:?}"))?;
+    for sleeper in &mut sleepers {
+        sleeper.signal("TERM")?;
+        let status = sleeper.wait(PATIENCE)?;
+        check(status.code() == Some(143), "exit code 143 of one that SIGTERM ended", status)?;
+    }
+    Ok(())
+}
+
+fn the_own_queue_serves(lab: &mut Lab) -> Result<()> {
+    lab.start_servers()?;
+    lab.table(&["init"])?;
+    lab.activate_all()?;
+    for (plane, options) in [("slow", &[][..]), ("fast", &["--fast"])] {
+        lab.start_lb(&[&["--queue", QUEUE], &VIPS[..], options].concat())?;
+        check_plane(lab, plane)?;
+        let rules =
+            lab.cluster.router()?.run(&["nft", "list", "table", "inet", "markway-markway"])?;
+        let rules = rules.success()?;
+        let own = rules.lines().any(|line| line.contains("queue to 2"));
+        check(own && !rules.contains("xt target"), "the queue expression in the rules", &rules)?;
+        connect_all_kinds(lab, 2).with_context(|| format!("{plane} plane"))?;
+        let (stats, status) = (lab.stats()?.sum, status(lab)?);
+        let fast = if plane == "fast" { packets(&status, "fast")? } else { 0 };
+        check(
+            (stats.received == 0) == (plane == "fast") && (fast > 0) == (plane == "fast"),
+            format!("packets in the {plane} plane only"),
+            format!("{stats:?}, {status}"),
+        )?;
+        // What no plane decides by itself: an echo goes through the queue in both.
+        for family in FAMILIES {
+            ping(lab.cluster.tester()?, 5, &[&family.vip().to_string()])?;
+        }
+        check(lab.stats()?.sum.received >= 10, "10 echoes through the queue", "fewer")?;
+        end(lab)?;
+        lab.cluster.router()?.run(&["lb", "--down"])?.success()?;
+    }
+    Ok(())
+}
+
+fn a_router_loses_its_power(lab: &mut Lab) -> Result<()> {
+    let cluster = lab.cluster.clone();
+    let (router, ids) = (cluster.router()?, BTreeSet::from([NodeId::ROUTER]));
+    let address = Family::V4.address(CLUSTER_NET, NodeId::ROUTER).to_string();
+    let server = cluster.node(NodeId::new(1).context("no such node")?)?;
+    // A kernel that gives up ends its machine, with its last words on the console.
+    let crash = router.run(&["sh", "-c", "echo c >/proc/sysrq-trigger"])?;
+    is_told_of(&crash, "Kernel panic")?;
+    is_told_of(&router.run(&["true"])?, "Kernel panic")?;
+    cluster.power_on(&ids)?;
+
+    router.write("/root/note", "gone with the power")?;
+    cluster.power_off(&ids)?;
+    is_told_of(&router.run(&["true"])?, "its console")?;
+    let silent = server.run(&["ping", "-n", "-q", "-c", "1", "-W", "1", &address])?;
+    check(!silent.succeeded(), "no answer from a router without power", silent.stdout())?;
+    cluster.power_on(&ids)?;
+    check(router.entry().read_file("/root/note")?.is_none(), "a router that is as new", "a note")?;
+    lab.prepare(SMALL)?;
+    wait::until("the router to answer", PATIENCE, || {
+        Ok(server
+            .run(&["ping", "-n", "-q", "-c", "1", "-W", "1", &address])?
+            .succeeded()
+            .then_some(()))
+    })?;
+    every_node_reaches_every_other(lab)
+}
+
+/// A command on a router that is gone must say so, and show what is on its console.
+fn is_told_of(ran: &Ran, console: &str) -> Result<()> {
+    let told = ran.stderr();
+    check(
+        ran.code() == Some(255) && told.contains("vm-201 has ended; ") && told.contains(console),
+        format!("exit code 255, vm-201 has ended, and {console:?} on its console"),
+        format!("{:?} {told}", ran.code()),
+    )
+}
