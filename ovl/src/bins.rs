@@ -25,7 +25,7 @@ const SYSTEM: [&str; 12] = [
 ];
 
 /// Programs under test.
-const NAMES: [&str; 10] = [
+pub const PROGRAMS: [&str; 10] = [
     "lb",
     "shm-tool",
     "mconnect",
@@ -36,20 +36,6 @@ const NAMES: [&str; 10] = [
     "hello-client",
     "evil",
     "sctpt",
-];
-
-/// All that a machine has in its folder of binaries, as far as they are there.
-pub const ALL: [&str; 10] = [
-    "lb",
-    "shm-tool",
-    "sctpt",
-    "mconnect",
-    "ctraffic",
-    "kahttp",
-    "hello-server",
-    "hello-client",
-    "break-test",
-    "tap-scrambler",
 ];
 
 /// The folder of the built binaries; all of them were there when it was made.
@@ -74,7 +60,7 @@ impl Bins {
     pub fn find(dir: Option<&Path>) -> Result<Self> {
         let ovl = env::current_exe().context("find ovl's own executable")?;
         let dir = self::dir(dir)?;
-        for name in NAMES {
+        for name in PROGRAMS {
             if !dir.join(name).is_file() {
                 bail!(
                     "find {name}: not in {} (run `make build`, or name the folder with --bin-dir)",

@@ -72,7 +72,7 @@ impl Machines {
         let kernel = Kernel::find(hardware)?;
         let programs = image::programs_disk().context("make the disk with programs")?;
         let binaries = work.join("binaries.squashfs");
-        image::binaries_disk(bin_dir, &bins::ALL, &binaries)
+        image::binaries_disk(bin_dir, &bins::PROGRAMS, &binaries)
             .context("make the disk with binaries")?;
         let initrd = work.join("initrd");
         image::initial(&kernel, layer, &initrd)?;
