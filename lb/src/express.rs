@@ -22,10 +22,11 @@ use lb_sys::nft::{Base, Comparison, Expression, Hook, MapValue, Meta, Rule, Tabl
 use lb_sys::route::{NextHop, Query, Routes, Which};
 
 use crate::cidr::Cidr;
-use crate::rules::{
-    FIRST, Map, NFPROTO_IPV4, NFPROTO_IPV6, Table, Wanted, chain, equal, find_mark, first_chunk,
-    is_protocol, is_vip, name_of, network, not_equal, protocol_name, rule,
+use crate::rules::steps::{
+    FIRST, NFPROTO_IPV4, NFPROTO_IPV6, equal, find_mark, first_chunk, is_protocol, is_vip, network,
+    not_equal, protocol_name,
 };
+use crate::rules::{Map, Table, Wanted, chain, name_of, rule};
 
 /// The counter of packets that were forwarded.
 pub const EXPRESS: &str = "express";

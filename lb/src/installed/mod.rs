@@ -1,22 +1,25 @@
 //! What `lb` has in nftables: found, made, changed in place, checked and mended.
 
+mod difference;
+mod found;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use lb_core::target::Mark;
 use lb_sys::nft::{
-    ChainInfo, CounterInfo, Entry, MapInfo, MapValue, MarkCount, Nft, NftError, Rule, TableFamily,
-    TableId, TableInfo, Transaction,
+    CounterInfo, MapInfo, MapValue, MarkCount, Nft, NftError, TableFamily, TableId, Transaction,
 };
 use lb_sys::shm::Name;
 use thiserror::Error;
 
 use crate::rules::{Map, TARGETS, Table};
+use difference::{count_marks, in_order, put_rules, replace, replace_hops, rules_of};
+pub use found::Found;
+use found::{TABLE_COMMENT, is_ours};
 
 /// The word for a slot of which the map has nothing. No mark of a map is this number.
 pub const NOTHING: u32 = Mark::EMPTY;
 
-/// By this the table is known to be ours.
-const TABLE_COMMENT: &str = "made by lb of Markway";
 /// There may be a table of ours in each; the first one is always there.
 const FAMILIES: [TableFamily; 2] = [TableFamily::Inet, TableFamily::Netdev];
 
@@ -399,250 +402,4 @@ fn wanted_of<'a>(tables: &'a [Table], table: &InForce) -> Option<&'a Table> {
 fn named(table: &TableId) -> impl Fn(NftError) -> InstallError + use<> {
     let table = table.clone();
     move |cause| InstallError::Nft { table: table.clone(), cause }
-}
-
-fn is_ours(table: &TableInfo) -> bool {
-    table.comment.as_deref() == Some(TABLE_COMMENT)
-}
-
-/// A table of nftables as it was found.
-#[derive(Debug, Default)]
-pub struct Found {
-    pub table: Option<TableInfo>,
-    pub chains: Vec<ChainInfo>,
-    /// The comments of each chain's rules.
-    pub rules: BTreeMap<String, Vec<String>>,
-    pub maps: Vec<MapInfo>,
-    pub counters: Vec<CounterInfo>,
-}
-
-impl Found {
-    fn read(nft: &mut Nft, id: &TableId) -> Result<Self, NftError> {
-        let Some(table) = nft.table(id)? else { return Ok(Found::default()) };
-        let mut rules: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for rule in nft.rules(id)? {
-            rules.entry(rule.chain).or_default().push(rule.comment.unwrap_or_default());
-        }
-        Ok(Found {
-            table: Some(table),
-            chains: nft.chains(id)?,
-            rules,
-            maps: nft.maps(id)?,
-            counters: nft.counters(id)?,
-        })
-    }
-
-    /// Whether our table is ours and can be changed into what is wanted without a gap.
-    fn is_usable(&self, wanted: &Table) -> bool {
-        let fits = |chain: &ChainInfo| {
-            let mut chains = wanted.chains.iter();
-            let entry = match chains.find(|wanted| wanted.name == chain.name) {
-                Some(wanted) => wanted.hook.clone().map_or(Entry::None, Entry::Hook),
-                None => return true,
-            };
-            entry == chain.entry
-        };
-        // One of our names with another size is not of our making.
-        let has_size = |found: &MapInfo| {
-            let mut sets = wanted.sets();
-            sets.all(|wanted| wanted.name != found.name || found.size == Some(wanted.size))
-        };
-        self.table.as_ref().is_some_and(|table| !table.dormant)
-            && self.chains.iter().all(fits)
-            && self.maps.iter().all(has_size)
-    }
-
-    fn has(&self, map: &Map) -> bool {
-        self.maps.iter().any(|found| found.name == map.name)
-    }
-
-    /// Whether the table is one that `lb` made.
-    pub fn is_ours(&self) -> bool {
-        self.table.as_ref().is_some_and(is_ours)
-    }
-}
-
-fn rules_of(table: &Table) -> BTreeMap<String, Vec<String>> {
-    let comments = |rules: &[Rule]| rules.iter().map(|rule| rule.comment.clone()).collect();
-    let chains = table.chains.iter().filter(|chain| !chain.rules.is_empty());
-    chains.map(|chain| (chain.name.clone(), comments(&chain.rules))).collect()
-}
-
-fn put_rules(transaction: &mut Transaction, table: &Table, found: &[ChainInfo]) {
-    for chain in found {
-        transaction.clear_chain(&chain.name);
-    }
-    for chain in &table.chains {
-        if !found.iter().any(|found| found.name == chain.name) {
-            transaction.add_chain(&chain.name, chain.hook.as_ref());
-        }
-    }
-    for chain in &table.chains {
-        chain.rules.iter().for_each(|rule| transaction.add_rule(&chain.name, rule));
-    }
-    for chain in found {
-        if !table.chains.iter().any(|wanted| wanted.name == chain.name) {
-            transaction.delete_chain(&chain.name);
-        }
-    }
-}
-
-/// Gives each of these marks a counter, unless it has one; says how many got one. If there is no room, those of
-/// others end.
-fn count_marks(
-    transaction: &mut Transaction,
-    set: &Map,
-    counted: &mut BTreeSet<u32>,
-    marks: &BTreeSet<u32>,
-) -> usize {
-    let new: Vec<u32> = marks.difference(counted).copied().collect();
-    if counted.len() + new.len() > set.size as usize {
-        let others: Vec<u32> = counted.difference(marks).copied().collect();
-        transaction.delete_elements(&set.name, &others);
-        counted.retain(|mark| marks.contains(mark));
-    }
-    transaction.add_keys(&set.name, &new);
-    counted.extend(&new);
-    new.len()
-}
-
-/// Elements by slot, from the first slot to before the last.
-fn in_order(elements: &[(u32, u32)], first: u32, end: u32) -> Vec<u32> {
-    let mut marks = vec![NOTHING; end.saturating_sub(first) as usize];
-    for (slot, mark) in elements {
-        let place = slot.checked_sub(first).and_then(|place| marks.get_mut(place as usize));
-        if let Some(place) = place {
-            *place = *mark;
-        }
-    }
-    marks
-}
-
-/// Replaces what differs from slot `first` on; says how many slots.
-fn replace(
-    transaction: &mut Transaction,
-    map: &Map,
-    first: u32,
-    before: &[u32],
-    after: &[u32],
-) -> usize {
-    let before = before.iter().copied().chain(std::iter::repeat(NOTHING));
-    let (mut deleted, mut added, mut differ) = (Vec::new(), Vec::new(), 0);
-    for ((slot, &after), before) in (first..).zip(after).zip(before) {
-        if before == after {
-            continue;
-        }
-        differ += 1;
-        if before != NOTHING {
-            deleted.push(slot);
-        }
-        if after != NOTHING {
-            added.push((slot, after.to_ne_bytes()));
-        }
-    }
-    transaction.delete_elements(&map.name, &deleted);
-    transaction.add_elements(&map.name, MapValue::Mark, &added);
-    differ
-}
-
-/// Replaces next hops that differ; says how many.
-fn replace_hops(
-    transaction: &mut Transaction,
-    (map, value): (&Map, MapValue),
-    before: &BTreeMap<u32, Vec<u8>>,
-    after: &BTreeMap<u32, Vec<u8>>,
-) -> usize {
-    let differs = |other: &BTreeMap<u32, Vec<u8>>, mark, hop| other.get(mark) != Some(hop);
-    let old = before.iter().filter(|(mark, hop)| differs(after, mark, hop));
-    let deleted: Vec<u32> = old.map(|(mark, _)| *mark).collect();
-    let new = after.iter().filter(|(mark, hop)| differs(before, mark, hop));
-    let added: Vec<(u32, &[u8])> = new.map(|(mark, hop)| (*mark, hop.as_slice())).collect();
-    transaction.delete_elements(&map.name, &deleted);
-    transaction.add_elements(&map.name, value, &added);
-    deleted.len().max(added.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use lb_sys::nft::Hook;
-
-    fn transaction() -> Transaction {
-        Transaction::new(&TableId { family: TableFamily::Inet, name: "t".into() })
-    }
-
-    #[test]
-    fn elements_stand_at_their_slots_and_others_do_not_count() {
-        assert_eq!(in_order(&[(5, 50), (3, 30), (9, 90), (2, 20)], 3, 6), [30, NOTHING, 50]);
-        assert_eq!(in_order(&[], 0, 2), [NOTHING; 2]);
-    }
-
-    #[test]
-    fn only_what_differs_is_replaced() {
-        let map = Map { name: "m".into(), size: 4 };
-        for (before, after, differ) in [
-            (&[1, 2, 3][..], [1, 2, 3], 0),
-            (&[1, 2, 3], [1, 9, NOTHING], 2),
-            (&[], [1, NOTHING, 3], 2),
-        ] {
-            let mut transaction = transaction();
-            assert_eq!(replace(&mut transaction, &map, 0, before, &after), differ);
-            assert_eq!(transaction.is_empty(), differ == 0);
-        }
-    }
-
-    #[test]
-    fn a_table_is_usable_unless_somebody_bent_it() {
-        let wanted = |name, hook| crate::rules::chain(name, hook, Vec::new());
-        let chains = vec![wanted("queue", None), wanted("prerouting", Some(Hook::Prerouting))];
-        let ruleset = Table {
-            family: TableFamily::Inet,
-            counters: &[],
-            chains,
-            map: None,
-            targets: None,
-            hops: Vec::new(),
-        };
-        let found = |dormant, entry| Found {
-            table: Some(TableInfo { comment: Some(TABLE_COMMENT.into()), dormant }),
-            chains: vec![
-                ChainInfo { name: "prerouting".into(), entry },
-                ChainInfo { name: "left-over".into(), entry: Entry::Other },
-            ],
-            ..Found::default()
-        };
-        assert!(found(false, Entry::Hook(Hook::Prerouting)).is_usable(&ruleset));
-        assert!(found(false, Entry::Hook(Hook::Prerouting)).is_ours());
-        assert!(!found(true, Entry::Hook(Hook::Prerouting)).is_usable(&ruleset));
-        for entry in [Entry::None, Entry::Other, Entry::Hook(Hook::Output)] {
-            assert!(!found(false, entry.clone()).is_usable(&ruleset), "{entry:?}");
-        }
-        assert!(!Found::default().is_ours());
-        let ruleset = Table { map: Some(Map { name: "slots".into(), size: 997 }), ..ruleset };
-        for (name, size, usable) in
-            [("slots", 997, true), ("slots", 9, false), ("left-over", 9, true)]
-        {
-            let maps = vec![MapInfo { name: name.into(), size: Some(size) }];
-            let found = Found { maps, ..found(false, Entry::Hook(Hook::Prerouting)) };
-            assert_eq!(found.is_usable(&ruleset), usable, "{name} {size}");
-        }
-    }
-
-    #[test]
-    fn counters_of_others_end_only_for_want_of_room() {
-        let set = Map { name: "s".into(), size: 4 };
-        let of = |marks: &[u32]| marks.iter().copied().collect::<BTreeSet<u32>>();
-        for (before, marks, new, after) in [
-            (&[][..], &[1, 2][..], 2, &[1, 2][..]),
-            (&[1, 2], &[1, 2], 0, &[1, 2]),
-            (&[1, 2], &[2, 3, 4], 2, &[1, 2, 3, 4]),
-            (&[1, 2], &[2, 3, 4, 5], 3, &[2, 3, 4, 5]),
-        ] {
-            let mut transaction = transaction();
-            let mut counted = of(before);
-            assert_eq!(count_marks(&mut transaction, &set, &mut counted, &of(marks)), new);
-            assert_eq!(counted, of(after));
-            assert_eq!(transaction.is_empty(), new == 0);
-        }
-    }
 }

@@ -8,16 +8,17 @@
 //!
 //! What is forwarded before all that is in [`crate::express`].
 
+mod fast;
+pub mod steps;
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use lb_core::fast::{Content, Family, Lane, Shape, lanes};
+use lb_core::fast::{Family, lanes};
 use lb_core::table::{Config, MAX_TARGETS};
-use lb_core::wire::{protocol, sctp};
-use lb_sys::nft::{
-    Base, Comparison, Expression, Hook, MapValue, Meta, Queues, Register, Rule, TableFamily,
-};
+use lb_sys::nft::{Comparison, Expression, Hook, MapValue, Meta, Queues, Rule, TableFamily};
 
 use crate::cidr::Cidr;
+use steps::{FIRST, NFPROTO_IPV4, NFPROTO_IPV6, equal, is_vip, network};
 
 /// What is wanted of the rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,10 +91,6 @@ pub const TARGETS: &str = "targets";
 /// Its room: as many targets as a table can have, and those that went a moment ago.
 pub const MOST_COUNTED: u32 = 2 * MAX_TARGETS;
 
-/// INITs in a second that the fast plane shows to the queue, of each version of IP: enough to know them by, and
-/// a flood of them leaves the queue to others.
-const INITS_SHOWN: u32 = 1000;
-
 const QUEUE: &str = "queue";
 const VIPS: &str = "vips";
 
@@ -104,7 +101,7 @@ impl Table {
         let mut chains = vec![chain(QUEUE, None, vec![queue_rule(wanted, by)])];
         for family in [Family::V4, Family::V6] {
             if let (Some(config), Some(map)) = (fast, &map) {
-                let rules = fast_rules(wanted, family, by, config, map);
+                let rules = fast::rules(wanted, family, by, config, map);
                 chains.push(chain(name_of(family), None, rules));
             }
         }
@@ -166,9 +163,6 @@ pub fn name_of(family: Family) -> &'static str {
     }
 }
 
-/// Where the rules work. Packets of both versions of IP use the same registers, as far as they go.
-pub const FIRST: Register = Register(0);
-
 fn queue_rule(wanted: &Wanted, by: QueueBy) -> Rule {
     rule("to the queue".into(), to_queue(wanted, by, wanted.queues))
 }
@@ -221,10 +215,6 @@ fn vip_rules(
     to_short.into_iter().chain([rule(format!("to {vip}"), expressions)])
 }
 
-/// The numbers of IPv4 and IPv6 among protocol families.
-pub const NFPROTO_IPV4: u8 = 2;
-pub const NFPROTO_IPV6: u8 = 10;
-
 fn to_vip(vip: &Cidr, family: Family) -> Vec<Expression> {
     let nfproto = match family {
         Family::V4 => NFPROTO_IPV4,
@@ -234,222 +224,6 @@ fn to_vip(vip: &Cidr, family: Family) -> Vec<Expression> {
         vec![Expression::Meta { key: Meta::Family, to: FIRST }, equal(FIRST, &[nfproto])];
     expressions.extend(is_vip(vip, family));
     expressions
-}
-
-/// Whether the destination has this prefix.
-pub fn is_vip(vip: &Cidr, family: Family) -> Vec<Expression> {
-    let (offset, len) = match family {
-        Family::V4 => (16, 4),
-        Family::V6 => (24, 16),
-    };
-    let mut expressions = vec![network(offset, len, FIRST)];
-    if let Some(bytes) = vip.whole_bytes() {
-        // A mask would be another step.
-        expressions.push(equal(FIRST, &bytes));
-    } else {
-        expressions.push(Expression::And { register: FIRST, mask: vip.mask() });
-        expressions.push(equal(FIRST, &vip.octets()));
-    }
-    expressions
-}
-
-/// What is not for the kernel goes to the queue, then the lanes, then the queue for what is left.
-fn fast_rules(
-    wanted: &Wanted,
-    family: Family,
-    by: QueueBy,
-    config: &Config,
-    map: &Map,
-) -> Vec<Rule> {
-    let version = match family {
-        Family::V4 => "IPv4",
-        Family::V6 => "IPv6",
-    };
-    let mut rules = Vec::new();
-    if family == Family::V4 {
-        // Before all else: a later fragment has data where the others have ports. IPv6 has a header of its
-        // own for fragments, and what has any goes to the queue.
-        // With the two bytes before, because the kernel masks a whole word faster.
-        const MORE_OR_OFFSET: [u8; 4] = [0, 0, 0x3f, 0xff];
-        let expressions = vec![
-            network(4, 4, FIRST),
-            Expression::And { register: FIRST, mask: MORE_OR_OFFSET.to_vec() },
-            not_equal(FIRST, &[0; 4]),
-            Expression::Goto(QUEUE.into()),
-        ];
-        rules.push(rule(format!("{version} fragments"), expressions));
-    }
-    if wanted.mark_mask != u32::MAX {
-        let theirs = (!wanted.mark_mask).to_ne_bytes();
-        let expressions = vec![
-            Expression::Meta { key: Meta::Mark, to: FIRST },
-            Expression::And { register: FIRST, mask: theirs.to_vec() },
-            not_equal(FIRST, &[0; 4]),
-            Expression::Goto(QUEUE.into()),
-        ];
-        rules.push(rule(format!("{version} with marks of others"), expressions));
-    }
-    for port in config.modes.sctp_encap.0.into_iter().filter(|port| *port != 0) {
-        let expressions = vec![
-            network(protocol_offset(family), 1, FIRST),
-            equal(FIRST, &[protocol::UDP]),
-            transport(2, 2, FIRST),
-            equal(FIRST, &port.to_be_bytes()),
-            Expression::Goto(QUEUE.into()),
-        ];
-        rules.push(rule(format!("{version} SCTP in UDP to port {port}"), expressions));
-    }
-    for lane in lanes(family, &config.modes) {
-        if lane.protocol == protocol::SCTP && wanted.show_inits {
-            rules.push(init_rule(wanted, version, &lane, by, config, map));
-        }
-        rules.push(lane_rule(wanted, version, &lane, config, map));
-    }
-    let rest = vec![Expression::Goto(QUEUE.into())];
-    rules.push(rule(format!("{version}, what is left"), rest));
-    rules
-}
-
-fn protocol_offset(family: Family) -> u32 {
-    match family {
-        Family::V4 => 9,
-        Family::V6 => 6,
-    }
-}
-
-/// Whether it is of the lane's protocol. The number stays where the key has it.
-pub fn is_protocol(lane: &Lane) -> [Expression; 2] {
-    let [protocol, ..] = behind_addresses(lane.family);
-    [network(protocol_offset(lane.family), 1, protocol), equal(protocol, &[lane.protocol])]
-}
-
-/// Registers behind two addresses: for the protocol, the ports, the slot and the mark.
-fn behind_addresses(family: Family) -> [Register; 4] {
-    let place = match family {
-        Family::V4 => 2,
-        Family::V6 => 8,
-    };
-    [0, 1, 2, 3].map(|after| Register(place + after))
-}
-
-/// From the ports or the identifier to the mark, and the register that has it. Addresses, protocol and these go
-/// into registers side by side, as they stand in a key.
-pub fn find_mark(lane: &Lane, config: &Config, map: &Map) -> (Vec<Expression>, Register) {
-    let (address_at, address_len) = match lane.family {
-        Family::V4 => (12, 4),
-        Family::V6 => (8, 16),
-    };
-    let [_, last, slot, mark] = behind_addresses(lane.family);
-    let mut expressions = Vec::new();
-    let shape = match lane.content {
-        // Where they are missing the walk has to say so, whatever the key is.
-        Content::Ports(shape) => {
-            expressions.push(transport(0, 4, last));
-            shape
-        }
-        // With the sequence number, because the walk wants the header to its end.
-        Content::Echo(request) => {
-            expressions.extend([
-                transport(0, 1, last),
-                equal(last, &[request]),
-                transport(4, 4, last),
-                Expression::And { register: last, mask: vec![0xff, 0xff, 0, 0] },
-            ]);
-            Shape::Tuple
-        }
-    };
-    let (from, len) = match shape {
-        Shape::Ports => (last, 4),
-        Shape::Client => (FIRST, address_len),
-        Shape::Tuple => (FIRST, 2 * address_len + 8),
-    };
-    match (shape, lane.family) {
-        (Shape::Ports, _) => {}
-        (Shape::Client, _) => expressions.push(network(address_at, address_len, FIRST)),
-        // Words are loaded faster than anything else.
-        (Shape::Tuple, Family::V4) => {
-            expressions.extend([network(12, 4, FIRST), network(16, 4, Register(1))]);
-        }
-        (Shape::Tuple, Family::V6) => expressions.push(network(8, 32, FIRST)),
-    }
-    expressions.extend([
-        Expression::Hash { from, len, seed: config.seed.0, modulus: config.slots, to: slot },
-        Expression::Lookup { map: map.name.clone(), key: slot, to: mark },
-    ]);
-    (expressions, mark)
-}
-
-fn lane_rule(wanted: &Wanted, version: &str, lane: &Lane, config: &Config, map: &Map) -> Rule {
-    let mut expressions = is_protocol(lane).to_vec();
-    let (find, mark) = find_mark(lane, config, map);
-    expressions.extend(find);
-    expressions.push(Expression::SetMark { from: mark });
-    if wanted.count_targets {
-        // The register has the mark already, but nft 1.0.6 dies of a rule that looks up what it looked up.
-        // A mark without a counter is a miss like any other: the queue gives the same mark.
-        expressions.extend([
-            Expression::Meta { key: Meta::Mark, to: mark },
-            Expression::CountIn { set: TARGETS.into(), key: mark },
-        ]);
-    }
-    expressions.extend(wanted.notrack.then_some(Expression::NoTrack));
-    expressions.extend([Expression::Count { counter: FAST.into() }, Expression::Accept]);
-    rule(format!("{version} {} by its slot", protocol_name(lane)), expressions)
-}
-
-/// The first packet of an association is shown to the queue with its mark: the worker gives the same one, and
-/// where there is none the packet goes on with this. What is beyond the limit stays in the lane.
-fn init_rule(
-    wanted: &Wanted,
-    version: &str,
-    lane: &Lane,
-    by: QueueBy,
-    config: &Config,
-    map: &Map,
-) -> Rule {
-    let [_, _, chunk, _] = behind_addresses(lane.family);
-    let mut expressions = is_protocol(lane).to_vec();
-    expressions.extend([
-        first_chunk(chunk),
-        equal(chunk, &[sctp::INIT]),
-        Expression::Limit { rate: INITS_SHOWN, burst: INITS_SHOWN },
-    ]);
-    let (find, mark) = find_mark(lane, config, map);
-    expressions.extend(find);
-    expressions.push(Expression::SetMark { from: mark });
-    let queues = Queues { bypass: true, ..wanted.queues };
-    expressions.extend(to_queue(wanted, by, queues));
-    rule(format!("{version} INITs of SCTP to the queue, marked"), expressions)
-}
-
-/// The type of the first chunk of SCTP.
-pub fn first_chunk(to: Register) -> Expression {
-    transport(u32::from(sctp::HEADER_LEN), 1, to)
-}
-
-pub fn protocol_name(lane: &Lane) -> &'static str {
-    match lane.protocol {
-        protocol::TCP => "TCP",
-        protocol::UDP => "UDP",
-        protocol::SCTP => "SCTP",
-        _ => "echo",
-    }
-}
-
-fn transport(offset: u32, len: u32, to: Register) -> Expression {
-    Expression::Payload { base: Base::Transport, offset, len, to }
-}
-
-pub fn network(offset: u32, len: u32, to: Register) -> Expression {
-    Expression::Payload { base: Base::Network, offset, len, to }
-}
-
-pub fn equal(register: Register, value: &[u8]) -> Expression {
-    Expression::Compare { register, comparison: Comparison::Equal, value: value.to_vec() }
-}
-
-pub fn not_equal(register: Register, value: &[u8]) -> Expression {
-    Expression::Compare { register, comparison: Comparison::NotEqual, value: value.to_vec() }
 }
 
 #[cfg(test)]
