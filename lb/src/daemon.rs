@@ -47,7 +47,6 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     let stats =
         StatsWriter::create(&settings.folder, &settings.instance, &settings.table, &numbers)?;
     let tun = create_tun(settings)?;
-    check::warn_at_start(settings);
     let secret = draw_secret()?;
     let current = Current::new(Arc::new(table));
     let policy = Policy { no_targets_mark: settings.no_targets_mark };
@@ -142,6 +141,10 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
         });
         let handles: Vec<_> = handles.into_iter().chain(mirroring).collect();
         let started = handles.iter().all(Result::is_ok);
+        if started {
+            // It may take long, so somebody must serve the queues by now.
+            check::warn_at_start(settings);
+        }
         let watched = match settings.user {
             _ if !started => Ok(()),
             Some(_) => syscall_filter::install().context("install the system-call filter"),

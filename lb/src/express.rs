@@ -10,15 +10,18 @@
 //! says. A packet goes on into the IP stack if there is anything to it that the stack would have to do: options,
 //! a hop limit that ends, a length that the next link does not take.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use lb_core::fast::{Family, Lane, lanes};
+use lb_core::fast::{Content, Family, Lane, lanes};
 use lb_core::table::Config;
 use lb_core::wire::{protocol, sctp};
+use lb_sys::capability::Capability;
 use lb_sys::nft::{Base, Comparison, Expression, Hook, MapValue, Meta, Rule, TableFamily};
+use lb_sys::privilege;
 use lb_sys::route::{NextHop, Query, Routes, Which};
 
 use crate::cidr::Cidr;
@@ -92,7 +95,7 @@ impl Ways {
 
     fn lane_rule(&self, wanted: &Wanted, lane: &Lane, config: &Config, map: &Map) -> Rule {
         let mut expressions = is_protocol(lane).to_vec();
-        expressions.extend(self.is_plain(lane.family));
+        expressions.extend(self.is_plain(lane));
         if wanted.mark_mask != u32::MAX {
             let theirs = (!wanted.mark_mask).to_ne_bytes();
             expressions.extend([
@@ -140,10 +143,17 @@ impl Ways {
         rule(format!("{version} {} to its next hop", protocol_name(lane)), expressions)
     }
 
-    /// Whether there is nothing for the IP stack to do. A length of 0 has what is longer than the field can
-    /// tell; it was put together from segments.
-    fn is_plain(&self, family: Family) -> Vec<Expression> {
+    /// Whether there is nothing for the IP stack to do. It would also cut off what lies behind the length that
+    /// the header tells, such as the padding of a short frame: that must not be taken for ports. A length of 0
+    /// has what is longer than the field can tell; it was put together from segments.
+    fn is_plain(&self, lane: &Lane) -> Vec<Expression> {
         const NO_OPTIONS: u8 = 0x45;
+        const HEADER4_LEN: u16 = 20;
+        let key_len: u16 = match lane.content {
+            Content::Ports(_) => 4,
+            Content::Echo(_) => 8,
+        };
+        let above = |header_len: u16| (header_len + key_len - 1).to_be_bytes();
         let compare = |comparison, value: &[u8]| Expression::Compare {
             register: FIRST,
             comparison,
@@ -151,7 +161,7 @@ impl Ways {
         };
         let below =
             |mtu: u32| u16::try_from(mtu.saturating_add(1)).unwrap_or(u16::MAX).to_be_bytes();
-        match family {
+        match lane.family {
             Family::V4 => vec![
                 network(0, 1, FIRST),
                 equal(FIRST, &[NO_OPTIONS]),
@@ -161,14 +171,14 @@ impl Ways {
                 network(8, 1, FIRST),
                 compare(Comparison::Greater, &[1]),
                 network(2, 2, FIRST),
-                compare(Comparison::Greater, &[0; 2]),
+                compare(Comparison::Greater, &above(HEADER4_LEN)),
                 compare(Comparison::Less, &below(self.mtu)),
             ],
             Family::V6 => vec![
                 network(7, 1, FIRST),
                 compare(Comparison::Greater, &[1]),
                 network(4, 2, FIRST),
-                compare(Comparison::Greater, &[0; 2]),
+                compare(Comparison::Greater, &above(0)),
                 compare(Comparison::Less, &below(self.mtu.saturating_sub(HEADER6_LEN))),
             ],
         }
@@ -238,13 +248,17 @@ pub struct Express {
     is_stale: bool,
     /// Before this it is not asked again.
     ask_at: Instant,
+    /// What was told last.
+    lack: Option<String>,
 }
 
 impl Express {
     /// Opens it; nothing is asked yet.
     pub fn open(devices: Vec<String>, vips: &[Cidr], now: Instant) -> io::Result<Self> {
+        // Questions need no rights, and what was opened without them can do no more than ask.
+        let routes = privilege::without(Capability::NetAdmin, Routes::open)??;
         Ok(Express {
-            routes: Routes::open()?,
+            routes,
             devices,
             vips: vips.iter().map(Cidr::first).collect(),
             ways: Ways::default(),
@@ -252,6 +266,7 @@ impl Express {
             was_asked: false,
             is_stale: true,
             ask_at: now,
+            lack: None,
         })
     }
 
@@ -282,8 +297,25 @@ impl Express {
         Ok(differs)
     }
 
+    /// What the plane cannot do, if that is not what was told last.
+    pub fn new_lack(&mut self) -> Option<String> {
+        let lack = if self.ways.devices.is_empty() {
+            Some("no express plane for the moment: none of the devices is there".to_owned())
+        } else {
+            self.without().map(|(many, mark)| {
+                format!(
+                    "{many} targets have no single next hop, one of them has the mark {mark}: the fast \
+                     plane takes their packets"
+                )
+            })
+        };
+        let is_new = lack != self.lack;
+        self.lack.clone_from(&lack);
+        lack.filter(|_| is_new)
+    }
+
     /// How many targets have no next hop, and one of them.
-    pub fn without(&self) -> Option<(usize, u32)> {
+    fn without(&self) -> Option<(usize, u32)> {
         let used =
             |family: Family| self.vips.iter().any(|vip| vip.is_ipv6() == (family == Family::V6));
         let lacks = |mark: &&u32| {
@@ -296,6 +328,7 @@ impl Express {
     }
 
     fn ask(&mut self, marks: &BTreeSet<u32>) -> io::Result<Ways> {
+        // This comes first: the kernel answers after it is done with a device that went down, routes included.
         let (mut inputs, mut devices) = (Vec::new(), Vec::new());
         for name in &self.devices {
             if let Some(device) = self.routes.device(Which::Name(name))? {
@@ -304,14 +337,23 @@ impl Express {
             }
         }
         let (mut hops, mut mtu) = ([BTreeMap::new(), BTreeMap::new()], u32::MAX);
+        // Each is asked for once: it takes a lock that many want.
+        let mut outputs = BTreeMap::new();
         for family in FAMILIES {
             let is_v6 = family == Family::V6;
             let vips: Vec<IpAddr> =
                 self.vips.iter().copied().filter(|vip| vip.is_ipv6() == is_v6).collect();
             for &mark in marks {
                 let Some(hop) = self.common_hop(mark, &vips, &inputs)? else { continue };
-                let Some(device) = self.routes.device(Which::Index(hop.device))? else { continue };
-                mtu = mtu.min(device.mtu).min(hop.mtu.unwrap_or(u32::MAX));
+                let device = match outputs.entry(hop.device) {
+                    Entry::Occupied(device) => *device.into_mut(),
+                    Entry::Vacant(place) => {
+                        *place.insert(self.routes.device(Which::Index(hop.device))?)
+                    }
+                };
+                let Some(device) = device else { continue };
+                let of_device = if is_v6 { device.mtu6 } else { device.mtu };
+                mtu = mtu.min(of_device).min(hop.mtu.unwrap_or(u32::MAX));
                 hops[family as usize].insert(mark, hop);
             }
         }

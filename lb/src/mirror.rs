@@ -33,7 +33,7 @@ const PART: u32 = 500;
 /// How long there is nothing to do between two parts.
 const BETWEEN_PARTS: Duration = Duration::from_millis(10);
 /// Slots beyond which the map would need more memory (about 100 bytes a slot) than it is worth.
-const MOST_SLOTS: u32 = 1 << 21;
+pub const MOST_SLOTS: u32 = 1 << 21;
 
 /// What the kernel does for a running `lb`, and what was done about it.
 #[derive(Debug, Default)]
@@ -98,6 +98,8 @@ pub struct Mirror {
     fast: bool,
     /// The same of the express plane.
     express: Option<Express>,
+    /// Whether it has found other ways than before.
+    has_other_ways: bool,
     /// Whether something is in force yet. Before, whatever goes wrong with the fast plane is taken for the
     /// kernel's lack; later it is tried again.
     is_started: bool,
@@ -132,6 +134,7 @@ impl Mirror {
             by: QueueBy::Expression,
             fast,
             express,
+            has_other_ways: false,
             is_started: false,
             mirrored: None,
             check_at: now + CHECK,
@@ -178,6 +181,7 @@ impl Mirror {
         }
         if self.in_doubt || disturbed {
             let before = self.mirrored;
+            self.has_other_ways = false;
             let changes = self.put_all(current)?;
             self.report(&changes, before, mirrored);
             self.in_doubt = false;
@@ -228,7 +232,7 @@ impl Mirror {
         if let Some(wrong @ 1..) = wrong {
             add(&mirrored.map_repairs, wrong);
             let table = self.installed.table();
-            warn!("{wrong} slots of the map in table {table} were not as they should be: mended");
+            warn!("{wrong} elements of the maps of {table} were not as they should be: mended");
         }
         self.checking = wrong.is_some().then(|| first.saturating_add(PART));
         if self.checking.is_none() {
@@ -245,7 +249,10 @@ impl Mirror {
     }
 
     fn has_new_ways(&mut self, now: Instant) -> io::Result<bool> {
-        self.express.as_mut().map_or(Ok(false), |express| express.is_behind(now))
+        match &mut self.express {
+            Some(express) if self.installed.has_map() => express.is_behind(now),
+            _ => Ok(false),
+        }
     }
 
     /// Brings the map to the newest state of the table, whatever was in between.
@@ -351,6 +358,7 @@ impl Mirror {
             _ if self.fast && !self.is_started && !matches!(cause, NftError::NotPermitted) => {
                 warn!("no fast plane, the queue does all the work: this kernel refuses: {cause}");
                 self.fast = false;
+                self.express = None;
                 Ok(())
             }
             _ => Err(error.into()),
@@ -383,7 +391,11 @@ impl Mirror {
         let hops = match &mut self.express {
             Some(express) => {
                 if express.find(&marks, Instant::now())? {
-                    tell_of(express);
+                    self.has_other_ways = true;
+                    debug!("next hops: {:?}", express.ways());
+                    if let Some(lack) = express.new_lack() {
+                        warn!("{lack}");
+                    }
                 }
                 express.ways().elements()
             }
@@ -396,16 +408,17 @@ impl Mirror {
     fn report(&self, changes: &Changes, before: Option<(u64, Generation)>, mirrored: &Mirrored) {
         let table = self.installed.table();
         let same_table = self.mirrored == before;
-        // A table made anew in the same moment brings rules of its own, and no more than that.
-        let same_rules = self.mirrored.map(|(epoch, _)| epoch) == before.map(|(epoch, _)| epoch);
+        // A table made anew in the same moment, and other next hops, bring rules of their own.
+        let same_rules = self.mirrored.map(|(epoch, _)| epoch) == before.map(|(epoch, _)| epoch)
+            && !self.has_other_ways;
         let missing = (changes.rules && same_rules) || (changes.counters > 0 && same_table);
         if changes.made || missing {
             add(&mirrored.rules_mended, 1);
             warn!("somebody else changed the rules of table {table}: mended");
-        } else if changes.slots > 0 && same_table {
-            add(&mirrored.map_repairs, changes.slots);
-            let slots = changes.slots;
-            warn!("{slots} slots of the map in table {table} were not as they should be: mended");
+        } else if (changes.slots > 0 && same_table) || (changes.hops > 0 && same_rules) {
+            let wrong = changes.slots + changes.hops;
+            add(&mirrored.map_repairs, wrong);
+            warn!("{wrong} elements of the maps of {table} were not as they should be: mended");
         } else if changes.slots > 0 || changes.rules {
             add(&mirrored.map_changes, 1);
             add(&mirrored.map_slots, changes.slots);
@@ -443,18 +456,6 @@ impl Mirror {
             QueueBy::Target => "target NFQUEUE",
         };
         format!("rules: table {} {what}, {plane}, {by}", self.installed.table())
-    }
-}
-
-fn tell_of(express: &Express) {
-    debug!("next hops: {:?}", express.ways());
-    if express.ways().devices.is_empty() {
-        warn!("no express plane for the moment: none of the devices is there");
-    } else if let Some((many, mark)) = express.without() {
-        warn!(
-            "{many} targets have no single next hop, one of them has the mark {mark}: the fast plane \
-             takes their packets"
-        );
     }
 }
 

@@ -109,7 +109,7 @@ fn source_check(all: u8, devices: &[(&str, u8)]) -> Option<Finding> {
         .then_some("all")
         .into_iter()
         .chain(own)
-        .map(|name| format!("net.ipv4.conf.{name}.rp_filter=0"))
+        .map(|name| format!("net/ipv4/conf/{name}/rp_filter=0"))
         .collect();
     let what = format!(
         "{}: rp_filter is strict: packets of senders to which other ways lead are dropped",
@@ -137,11 +137,11 @@ mod tests {
             source_check(all, devices).map(|finding| finding.advice).unwrap_or_default()
         };
         assert_eq!(advice(0, &[("a", 0)]), "");
-        assert_eq!(advice(1, &[("a", 0), ("b", 0)]), "sysctl net.ipv4.conf.all.rp_filter=0");
-        assert_eq!(advice(0, &[("a", 1), ("b", 0)]), "sysctl net.ipv4.conf.a.rp_filter=0");
+        assert_eq!(advice(1, &[("a", 0), ("b", 0)]), "sysctl net/ipv4/conf/all/rp_filter=0");
+        assert_eq!(advice(0, &[("a", 1), ("b", 0)]), "sysctl net/ipv4/conf/a/rp_filter=0");
         assert_eq!(
             advice(1, &[("a", 1)]),
-            "sysctl net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.a.rp_filter=0"
+            "sysctl net/ipv4/conf/all/rp_filter=0 net/ipv4/conf/a/rp_filter=0"
         );
         assert_eq!(
             (advice(2, &[("a", 1)]), advice(1, &[("a", 2)])),

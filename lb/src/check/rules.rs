@@ -92,13 +92,21 @@ impl Others<'_> {
         Finding::new(CHECK, Level::Warning, format!("{what}, before packets are queued"), advice)
     }
 
-    /// Whether somebody queues in a table that packets enter early enough.
+    /// Whether somebody queues early enough: in a chain that packets enter then, or in one that such a chain of
+    /// the same table may lead to.
     fn queued_before_it(&self) -> bool {
         let early = |rule: &SurveyedRule| {
-            self.survey.chains.iter().any(|chain| {
-                (chain.family, &chain.table) == (rule.family, &rule.table)
-                    && chain.prerouting.is_some_and(|priority| priority < DEFRAGMENTATION)
-            })
+            let mut of_table = self
+                .survey
+                .chains
+                .iter()
+                .filter(|chain| (chain.family, &chain.table) == (rule.family, &rule.table));
+            let own = of_table.clone().find(|chain| chain.name == rule.chain);
+            let is_early = |priority| priority < DEFRAGMENTATION;
+            match own.and_then(|chain| chain.prerouting) {
+                Some(priority) => is_early(priority),
+                None => of_table.any(|chain| chain.prerouting.is_some_and(is_early)),
+            }
         };
         self.rules().any(|rule| spreads(rule).next().is_some() && early(rule))
     }

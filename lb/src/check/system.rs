@@ -14,6 +14,7 @@ use lb_sys::shm::{MappedTable, Name, StatsFile};
 use super::{Finding, Level};
 use crate::args::Settings;
 use crate::express::Ways;
+use crate::mirror::MOST_SLOTS;
 use crate::rules::{QueueBy, Table};
 
 pub fn findings(settings: &Settings) -> Vec<Finding> {
@@ -136,6 +137,11 @@ fn kernel(settings: &Settings) -> Finding {
     }
     let mapped = MappedTable::open(&settings.folder, &settings.table).ok();
     let config = mapped.and_then(|mapped| Some(*mapped.table().ok()?.config())).unwrap_or_default();
+    if config.slots > MOST_SLOTS {
+        let what =
+            format!("no fast plane: the table has {} slots, more than {MOST_SLOTS}", config.slots);
+        return Finding::new(CHECK, Level::Warning, what, "make a table with fewer slots");
+    }
     if let Err(error) = try_rules(settings, by, Some(&config)) {
         return refused("no fast plane", &error, Level::Warning);
     }

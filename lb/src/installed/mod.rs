@@ -83,6 +83,8 @@ pub struct Changes {
     pub rules: bool,
     /// How many elements of the map were changed.
     pub slots: usize,
+    /// How many next hops were changed.
+    pub hops: usize,
     /// How many counters of targets were made.
     pub counters: usize,
 }
@@ -194,7 +196,8 @@ impl Installed {
             } else {
                 transaction.add_map(&map.name, map.size, *value);
             }
-            replace_hops(transaction, (map, *value), &before, content.hops_of(map));
+            let wanted = content.hops_of(map);
+            changes.hops += replace_hops(transaction, (map, *value), &before, wanted);
         }
         table.counted.clear();
         if let Some(set) = &wanted.targets {

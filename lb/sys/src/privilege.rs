@@ -97,14 +97,35 @@ struct CapabilitySets {
     inheritable: u32,
 }
 
+static HEADER: CapabilityHeader = CapabilityHeader { version: 0x2008_0522, pid: 0 };
+
+/// Does something without a capability in effect, and has it in effect again afterwards. What is opened
+/// meanwhile never has it.
+pub fn without<T>(capability: Capability, work: impl FnOnce() -> T) -> io::Result<T> {
+    let mut before = [CapabilitySets { effective: 0, permitted: 0, inheritable: 0 }; 2];
+    // SAFETY: the header and both sets of version 3 are valid for reads and writes.
+    let result = unsafe { libc::syscall(libc::SYS_capget, &raw const HEADER, before.as_mut_ptr()) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut lowered = before;
+    lowered[capability.number() as usize / 32].effective &= !(1 << (capability.number() % 32));
+    set_capabilities(&lowered)?;
+    let done = work();
+    set_capabilities(&before)?;
+    Ok(done)
+}
+
 fn keep_only(kept: Capability) -> io::Result<()> {
-    const VERSION_3: u32 = 0x2008_0522;
-    let header = CapabilityHeader { version: VERSION_3, pid: 0 };
     let mut sets = [CapabilitySets { effective: 0, permitted: 0, inheritable: 0 }; 2];
     let (word, bit) = (kept.number() / 32, 1 << (kept.number() % 32));
     sets[word as usize] = CapabilitySets { effective: bit, permitted: bit, inheritable: 0 };
+    set_capabilities(&sets)
+}
+
+fn set_capabilities(sets: &[CapabilitySets; 2]) -> io::Result<()> {
     // SAFETY: the header and both sets of version 3 are valid for reads.
-    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) };
+    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const HEADER, sets.as_ptr()) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -117,6 +138,19 @@ mod tests {
     use super::*;
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nlb:x:991:992::/:/bin/false\nbad:x:x:1\n";
+
+    #[test]
+    fn a_capability_is_away_for_a_moment() {
+        // Capabilities belong to a thread, so others do not notice.
+        let in_effect = || {
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+            u64::from_str_radix(line.trim(), 16).unwrap() >> Capability::NetAdmin.number() & 1 == 1
+        };
+        let before = in_effect();
+        assert!(!without(Capability::NetAdmin, in_effect).unwrap());
+        assert_eq!(in_effect(), before);
+    }
 
     #[test]
     fn users_by_name_and_by_number() {

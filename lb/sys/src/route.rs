@@ -43,6 +43,8 @@ pub struct Device {
     pub index: u32,
     /// How long a packet may be.
     pub mtu: u32,
+    /// The same for IPv6, which has a limit of its own.
+    pub mtu6: u32,
 }
 
 /// How a device is looked for.
@@ -104,11 +106,16 @@ impl Routes {
             if let Which::Name(name) = which {
                 attributes.text(3, name);
             }
+            // To gather them takes time, and locks.
+            const WITHOUT_STATISTICS: u32 = 8;
+            attributes.bytes(29, &WITHOUT_STATISTICS.to_ne_bytes());
         })?;
         Ok(answer.and_then(|(kind, body)| {
             let index = u32::from_ne_bytes(*body.get(4..8)?.first_chunk()?);
-            let mtu = own_number(attribute(body.get(INFO_LEN..)?, 4)?)?;
-            (kind == NEW_LINK).then_some(Device { index, mtu })
+            let attributes = body.get(INFO_LEN..)?;
+            let mtu = own_number(attribute(attributes, 4)?)?;
+            let mtu6 = mtu.min(ipv6_mtu(attributes).unwrap_or(u32::MAX));
+            (kind == NEW_LINK).then_some(Device { index, mtu, mtu6 })
         }))
     }
 
@@ -206,6 +213,16 @@ fn next_hop(body: &[u8], info_len: usize) -> Option<NextHop> {
     })
 }
 
+/// The setting `mtu` of IPv6; none where the device has no IPv6.
+fn ipv6_mtu(link: &[u8]) -> Option<u32> {
+    const BY_FAMILY: u16 = 26;
+    const INET6: u16 = 10;
+    const SETTINGS: u16 = 2;
+    const MTU: usize = 2;
+    let settings = attribute(attribute(attribute(link, BY_FAMILY)?, INET6)?, SETTINGS)?;
+    own_number(settings.get(4 * MTU..)?).filter(|mtu| *mtu > 0)
+}
+
 /// In the machine's byte order, as routing has them.
 fn own_number(value: &[u8]) -> Option<u32> {
     value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
@@ -263,6 +280,7 @@ mod tests {
         let mut routes = Routes::open().unwrap();
         let by_name = routes.device(Which::Name("lo")).unwrap().unwrap();
         assert_eq!(routes.device(Which::Index(by_name.index)).unwrap(), Some(by_name));
+        assert!((1280..=by_name.mtu).contains(&by_name.mtu6), "{by_name:?}");
         assert_eq!(routes.device(Which::Name("no-such-device")).unwrap(), None);
         let query = Query { to: [127, 0, 0, 1].into(), mark: 0, input: by_name.index };
         assert_eq!(routes.next_hop(&query).unwrap(), None);

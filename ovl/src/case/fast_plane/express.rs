@@ -13,7 +13,7 @@ use super::{VIPS, check_plane, end, packets, start, status};
 use crate::address::{CLUSTER_NET, FAMILIES, Family, NodeId};
 use crate::flow::{self, Flow, Transport};
 use crate::lab::{Lab, PATIENCE, QUEUE};
-use crate::packet::{Extras, first_packet};
+use crate::packet::{Extras, cut_packet, first_packet};
 use crate::random::Random;
 use crate::trace::Trace;
 use crate::wait;
@@ -157,6 +157,17 @@ pub(super) fn the_stack_keeps_its_work(lab: &mut Lab) -> Result<()> {
         let first = |flow: &Flow| first_packet(flow, Extras::None);
         let ways = ways_of(lab, || lab.send_packets(flows.iter().map(|flow| dying(first(flow)))))?;
         check(ways == [0, 40, 0], "40 packets that die marked by the kernel", format!("{ways:?}"))?;
+
+        // Bytes behind the length that the header tells are no ports. That of IPv4 the kernel fills in.
+        if family == Family::V6 {
+            let padded = |flow: &Flow| {
+                let mut packet = cut_packet(flow);
+                packet.resize(60, 0);
+                packet
+            };
+            let ways = ways_of(lab, || lab.send_packets(flows.iter().map(padded)))?;
+            check(ways == [0, 0, 40], "40 cut packets with padding queued", format!("{ways:?}"))?;
+        }
 
         // A narrow route: what it does not take is the stack's to answer.
         let (ip, server) = (family.ip(), address_of(family, 1)?);
