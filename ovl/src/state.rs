@@ -313,13 +313,14 @@ fn parse_stat(stat: &str) -> Option<(char, u64)> {
     Some((state, fields.nth(18)?.parse().ok()?))
 }
 
-fn remove(path: &Path, how: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<()> {
-    match how(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
+fn remove(path: &Path, how: impl Fn(&Path) -> std::io::Result<()>) -> Result<()> {
+    let what = || format!("remove {}", path.display());
+    // A process that was killed may be within a call that still makes a file.
+    wait::until(&what(), DEATH, || match how(path) {
+        Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(None),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).with_context(what),
+        _ => Ok(Some(())),
+    })
 }
 
 #[cfg(test)]

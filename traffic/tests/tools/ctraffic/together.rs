@@ -21,7 +21,7 @@ fn every_packet_is_answered() {
                     "-rate=200",
                     "-timeout=2s",
                     "-stats=all",
-                    "-fail-on=lost,failed,dropped",
+                    "-fail-on=lost,failed",
                 ],
             );
             assert_eq!(run.code, 0, "{run:?}");
@@ -32,7 +32,9 @@ fn every_packet_is_answered() {
             assert_eq!(found["Sent"], found["Received"]);
             // Random beginnings take up to a packet from each connection.
             let sent = found["Sent"].as_u64().unwrap();
-            assert!((350..=400).contains(&sent), "{sent}");
+            // A machine with other work may be too late for some.
+            let due = sent + found["Dropped"].as_u64().unwrap();
+            assert!((350..=400).contains(&due), "{due}");
             let duration = found["Duration"].as_u64().unwrap();
             assert!((2_000_000_000..4_000_000_000).contains(&duration), "{duration}");
             let connections = found["ConnStats"].as_array().unwrap();
