@@ -106,13 +106,27 @@ impl Bed {
         if self.pin { "client on CPU 0, server on CPU 1" } else { "both share the only CPU" }
     }
 
-    /// A network with a server for one measurement; both ends take these options.
+    /// A network with a server for one measurement; both ends take these options, and run anywhere.
     pub fn network(&self, options: &[String]) -> anyhow::Result<Network<'_>> {
+        self.network_on([None; 2], options)
+    }
+
+    /// The same with a CPU for the client and one for the server.
+    pub fn pinned_network(&self, options: &[String]) -> anyhow::Result<Network<'_>> {
+        self.network_on([self.pin.then_some(0), self.pin.then_some(1)], options)
+    }
+
+    fn network_on(
+        &self,
+        cpus: [Option<usize>; 2],
+        options: &[String],
+    ) -> anyhow::Result<Network<'_>> {
+        let [client_cpu, server_cpu] = cpus;
         let (client, server) = link().context("build the test network")?;
         let mut command = self.sctpt("server", options);
         command.args(["--addr", SERVER, "--log", "6"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(SERVER_LOG)?);
-        let mut process = Process::start(command, &server, self.pin.then_some(1))?;
+        let mut process = Process::start(command, &server, server_cpu)?;
         let listens = self.signals.until(PATIENCE, || {
             if let Some(status) = process.ended()? {
                 bail!("the server ended ({status}): {}", last_words(SERVER_LOG));
@@ -121,7 +135,7 @@ impl Bed {
         })?;
         ensure!(listens, "the server did not listen within {PATIENCE:?}");
         let options = options.to_vec();
-        Ok(Network { bed: self, client, server, process, options })
+        Ok(Network { bed: self, client, server, process, options, client_cpu })
     }
 
     fn sctpt(&self, verb: &str, options: &[String]) -> Command {
@@ -156,6 +170,7 @@ pub struct Network<'a> {
     server: Namespace,
     process: Process,
     options: Vec<String>,
+    client_cpu: Option<usize>,
 }
 
 impl Network<'_> {
@@ -166,7 +181,7 @@ impl Network<'_> {
         command.args(words);
         command.stdin(Stdio::null());
         command.stdout(File::create(REPORT)?).stderr(File::create(CLIENT_LOG)?);
-        let process = Process::start(command, &self.client, self.bed.pin.then_some(0))?;
+        let process = Process::start(command, &self.client, self.client_cpu)?;
         Ok(Clients { bed: self.bed, process })
     }
 

@@ -64,7 +64,7 @@ pub fn associations(bed: &Bed, extent: Extent) -> anyhow::Result<CaseResults> {
 }
 
 fn come_up(bed: &Bed, setting: Setting) -> anyhow::Result<Figures> {
-    let network = bed.network(&setting.options())?;
+    let network = bed.pinned_network(&setting.options())?;
     let (number, seconds) = (setting.associations.to_string(), START.as_secs().to_string());
     // Each has one message in its time.
     let words = ["--clients", &number, "--connect-rate", MANY, "--rate", &number];
@@ -106,7 +106,7 @@ pub fn messages(bed: &Bed, extent: Extent) -> anyhow::Result<CaseResults> {
         columns: vec![
             Column::plotted("rate", "answers/s", 0),
             Column::plotted("server", "server, µs/message", 1),
-            Column::new("lost", "lost", 0),
+            Column::new("lost", "unanswered after 5 s", 0),
         ],
         comparisons: Vec::new(),
         rows: measured.rows,
@@ -115,7 +115,7 @@ pub fn messages(bed: &Bed, extent: Extent) -> anyhow::Result<CaseResults> {
 }
 
 fn exchange(bed: &Bed, setting: Setting, duration: Duration) -> anyhow::Result<Figures> {
-    let network = bed.network(&setting.options())?;
+    let network = bed.pinned_network(&setting.options())?;
     let before = network.server_cpu()?;
     let (number, size) = (setting.associations.to_string(), setting.size.to_string());
     let seconds = duration.as_secs_f64().to_string();

@@ -119,14 +119,17 @@ fn measure(bed: &Bed, setting: Setting) -> anyhow::Result<Figures> {
     let back = clients.reach("pathsUp", ASSOCIATIONS, LONGEST)?;
     clients.answer(MOMENT)?;
     let (failovers, rtt) = (clients.number("failovers")?, clients.number("maxRttMicros")?);
-    ensure!(failovers == ASSOCIATIONS, "{failovers} associations lost the path that they used");
+    ensure!(
+        failovers == ASSOCIATIONS,
+        "only {failovers} of {ASSOCIATIONS} used the first path: is the machine busy?"
+    );
 
     network.cut(Way::Second, true)?;
     let idle = clients.reach("pathsDown", 2 * ASSOCIATIONS, LONGEST)?;
     network.cut(Way::Second, false)?;
     let idle_back = clients.reach("pathsUp", 2 * ASSOCIATIONS, LONGEST)?;
     let failovers = clients.number("failovers")?;
-    ensure!(failovers == ASSOCIATIONS, "the second path was no idle one");
+    ensure!(failovers == ASSOCIATIONS, "{failovers} failovers: the second path was no idle one");
     let lost = clients.number("lost")? + clients.number("lostAssociations")?;
     Ok(figures([
         ("noticed", noticed.as_secs_f64()),
