@@ -232,7 +232,7 @@ mod tests {
     fn the_projects_own_are_there_and_say_what_they_are() {
         let listed = Folders(vec![own_folder().unwrap()]).list().unwrap();
         let names: Vec<&str> = listed.iter().map(|l| l.name.as_str()).collect();
-        assert_eq!(names, ["base", "evil", "lb", "mserver", "network-topology", "squeeze"]);
+        assert_eq!(names, ["base", "evil", "lb", "mserver", "network-topology", "sctp", "squeeze"]);
         assert!(listed.iter().all(|overlay| overlay.about.len() > 10), "{listed:?}");
     }
 }
