@@ -45,6 +45,8 @@ enum Measure {
     FastPlane(side_by_side::FastPlaneSettings),
     /// The traffic generators beside iperf, wrk and hping3: pace, packets/s, connections/s, memory
     Traffic(side_by_side::TrafficSettings),
+    /// SCTP: failover against its settings, associations/s, messages/s
+    Sctp(side_by_side::SctpSettings),
     /// Tables and plots of what was saved with `--json`
     Report(side_by_side::Report),
     /// A consumer on the `nfq` crate, for side-by-side
@@ -77,6 +79,7 @@ fn run(measure: Measure) -> anyhow::Result<()> {
         Measure::SideBySide(settings) => side_by_side::run(&settings),
         Measure::FastPlane(settings) => side_by_side::run_fast_plane(&settings),
         Measure::Traffic(settings) => side_by_side::run_traffic(&settings),
+        Measure::Sctp(settings) => side_by_side::run_sctp(&settings),
         Measure::Report(settings) => side_by_side::run_report(&settings),
         Measure::NfqConsumer { queue, shm } => nfq_consumer::run(queue, &shm),
     }

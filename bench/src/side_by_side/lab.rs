@@ -113,6 +113,7 @@ impl Lab {
         let (first, last) = (COUNTED_PORTS.start(), COUNTED_PORTS.end());
         self.sink
             .iptables(&format!("-t mangle -A PREROUTING -p udp --dport {first}:{last} -j DROP"))?;
+        self.sink.iptables("-t mangle -A PREROUTING -p sctp -j DROP")?;
         // Later fragments have no ports.
         self.sink.iptables("-t mangle -A PREROUTING -p udp -f -j DROP")?;
         Ok(())

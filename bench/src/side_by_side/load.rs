@@ -15,7 +15,7 @@ use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, sendmmsg};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
-use super::datagrams::{self, Order};
+use super::datagrams::{self, Made};
 use super::lab::{COUNTED_PORTS, SOURCES, VIPS, source_address, vip};
 
 /// Headers of a UDP packet.
@@ -34,8 +34,8 @@ pub struct Load {
     pub duration: Duration,
     /// The CPU to run on.
     pub cpu: Option<usize>,
-    /// Not packets, but datagrams in fragments, in this order.
-    pub order: Option<Order>,
+    /// Not UDP of sockets, but packets that are made here.
+    pub made: Option<Made>,
 }
 
 impl Load {
@@ -72,9 +72,9 @@ pub struct Sent {
 /// Sends from this thread's namespace.
 pub fn generate(load: &Load, stop: &AtomicBool) -> anyhow::Result<Sent> {
     prepare_thread(load.cpu)?;
-    match load.order {
+    match load.made {
         None => packets(load, stop),
-        Some(order) => datagrams::generate(load, order, stop),
+        Some(made) => datagrams::generate(load, made, stop),
     }
 }
 

@@ -17,6 +17,7 @@ mod process;
 mod results;
 mod rig;
 mod round_trip;
+mod sctp;
 mod session;
 mod substitute;
 mod table;
@@ -35,6 +36,7 @@ use rig::{Peer, Rig};
 use substitute::CommandLine;
 
 pub use fast_plane::{Settings as FastPlaneSettings, run as run_fast_plane};
+pub use sctp::{Settings as SctpSettings, run as run_sctp};
 pub use traffic::{Settings as TrafficSettings, run as run_traffic};
 
 /// What is measured, and what becomes of it.

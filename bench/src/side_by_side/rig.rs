@@ -403,7 +403,7 @@ impl Session for Rig {
 }
 
 /// A mount namespace of our own with an empty folder of shared memory. It goes with the process.
-fn private_shared_memory() -> anyhow::Result<()> {
+pub(super) fn private_shared_memory() -> anyhow::Result<()> {
     const NOTHING: Option<&str> = None;
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NOTHING)?;
@@ -412,7 +412,7 @@ fn private_shared_memory() -> anyhow::Result<()> {
 }
 
 /// A program of ours, whatever folder the user's environment names.
-fn with_private_folder(program: &Path) -> Command {
+pub(super) fn with_private_folder(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env(Folder::VARIABLE, Folder::DEFAULT);
     command

@@ -3,7 +3,7 @@
 
 use super::{Case, Effort, Entrant, figures, in_turns, pinning};
 use crate::side_by_side::consumer::Consumer;
-use crate::side_by_side::datagrams::{FRAGMENTS, Order};
+use crate::side_by_side::datagrams::{FRAGMENTS, Made, Order};
 use crate::side_by_side::load::{Load, Pace};
 use crate::side_by_side::results::{CaseResults, Column, Comparison, Figures};
 use crate::side_by_side::rig::{Alternative, Flow, Rig};
@@ -152,7 +152,8 @@ fn flow(
     alternative: Alternative,
     setting: Setting,
 ) -> anyhow::Result<Flow> {
-    let load = Load { order: Some(setting.order), ..effort.load(rig, 0, setting.pace) };
+    let load =
+        Load { made: Some(Made::Fragments(setting.order)), ..effort.load(rig, 0, setting.pace) };
     let mut consumer: Option<Consumer> = rig.start_with_fragments(alternative)?;
     let (flow, ()) = rig.measure(rig.lab(alternative), consumer.as_mut(), load, || Ok(()))?;
     Ok(flow)

@@ -6,6 +6,7 @@ mod latency;
 mod memory;
 mod queues;
 mod reconfigure;
+mod sctp;
 pub mod udp;
 
 use std::fmt;
@@ -43,6 +44,8 @@ pub enum Case {
     Fragments,
     /// The same where the peer begins to lose
     FragmentsLimit,
+    /// 64-byte SCTP beside UDP, 80,000 packets/s
+    Sctp,
 }
 
 /// How much is measured.
@@ -71,7 +74,7 @@ impl Effort {
     /// Packets of so many bytes, on the generator's CPU.
     pub fn load(self, rig: &Rig, packet_len: usize, pace: Pace) -> Load {
         let Effort { duration, burst, .. } = self;
-        Load { packet_len, pace, burst, duration, cpu: rig.generator_cpu(), order: None }
+        Load { packet_len, pace, burst, duration, cpu: rig.generator_cpu(), made: None }
     }
 }
 
@@ -109,6 +112,7 @@ impl Case {
             Case::Memory => memory::run(rig, effort),
             Case::Fragments => fragments::run(rig, effort),
             Case::FragmentsLimit => fragments::limit(rig, effort),
+            Case::Sctp => sctp::run(rig, effort),
         }
     }
 
@@ -233,7 +237,7 @@ mod tests {
     #[test]
     fn cases_have_names() {
         let names: Vec<String> = Case::value_variants().iter().map(|case| case.name()).collect();
-        let expected = "cpu-80k,flood,big,tcp-bulk,latency,queues,reconfigure,memory,fragments,fragments-limit";
+        let expected = "cpu-80k,flood,big,tcp-bulk,latency,queues,reconfigure,memory,fragments,fragments-limit,sctp";
         assert_eq!(names.join(","), expected);
     }
 }

@@ -122,7 +122,8 @@ pub fn figures_of(flow: &Flow) -> Figures {
     figures
 }
 
-fn flow(rig: &Rig, alternative: Alternative, load: Load) -> anyhow::Result<Flow> {
+/// What comes of a load with the defaults of an alternative.
+pub fn flow(rig: &Rig, alternative: Alternative, load: Load) -> anyhow::Result<Flow> {
     let mut consumer = rig.start(alternative, SLOTS)?;
     let (flow, ()) = rig.measure(rig.lab(alternative), consumer.as_mut(), load, || Ok(()))?;
     Ok(flow)
