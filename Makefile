@@ -46,9 +46,10 @@ test: deps ## formatting, clippy, unit tests, then function tests in clusters an
 	step format $(CARGO) fmt --check || true
 	step clippy $(CARGO) clippy --workspace --all-targets -- -D warnings || true
 	step unit $(CARGO) test --workspace --no-fail-fast || true
-	if step build $(CARGO) build --release; then
-		step function $(OVL) test --output $$logs/cases --junit $$logs/function.xml || true
-		step vm $(OVL) test --backend vm --output $$logs/vm-cases --junit $$logs/vm.xml 'vm-*' || true
+	if step build $(CARGO) build --profile function --workspace --exclude bench --exclude lb-fuzz; then
+		ovl=target/function/ovl
+		step function $$ovl test --output $$logs/cases --junit $$logs/function.xml || true
+		step vm $$ovl test --backend vm --output $$logs/vm-cases --junit $$logs/vm.xml 'vm-*' || true
 		grep -hE '^(FAILED|SKIPPED)' $$logs/function.log $$logs/vm.log >$$logs/missed || true
 	fi
 	printf '\n== summary (logs in %s)\n%s' $$logs "$$summary"
