@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+pub use self::kernel::through_two_routers;
+
 use self::report::Report;
 use self::stage::{Clients, Stage, VIPS, WAYS, Way};
 use super::{Case, On, PLAIN, Setting, check, is_soak};
@@ -144,6 +146,13 @@ pub const CASES: &[Case] = &[
         about: "the kernel's stack with itself and with the other, both families, plain and in UDP",
         setting: Some(PAIR),
         run: |lab| kernel::stacks_talk(lab),
+        ..ON_MACHINES
+    },
+    Case {
+        name: "sctp-lksctp",
+        about: "sctpt with the programs of lksctp-tools as servers and as clients",
+        setting: Some(PAIR),
+        run: |lab| kernel::others_talk(lab),
         ..ON_MACHINES
     },
 ];

@@ -97,7 +97,8 @@ impl Stage {
         // Its report is on standard output, and what it tells besides is its log.
         let script = format!("exec sctpt ctraffic \"$@\" >{REPORT}");
         let timers = timers(self.on_machines);
-        let words = [&["sh", "-c", &script, "sctpt"], &fixed[..], &words, &timers, options].concat();
+        let words =
+            [&["sh", "-c", &script, "sctpt"], &fixed[..], &words, &timers, options].concat();
         let process = self.cluster.node(tester)?.spawn(NAME, &words)?;
         let settled = SETTLED * if self.on_machines { SLOWNESS_OF_MACHINES } else { 1 };
         Ok(Clients { tester, process, settled, cluster: Arc::clone(&self.cluster) })
