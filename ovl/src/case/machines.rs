@@ -22,7 +22,7 @@ use crate::wait;
 const SMALL: Shape =
     Shape { servers: 2, routers: 2, by_first: true, offload: false, ..Shape::STANDARD };
 
-const ON_MACHINES: Case = Case { shape: SMALL, on: On::Machines, ..PLAIN };
+pub(super) const ON_MACHINES: Case = Case { shape: SMALL, on: On::Machines, ..PLAIN };
 
 pub const CASES: &[Case] = &[
     Case {

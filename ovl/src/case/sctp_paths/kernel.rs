@@ -165,14 +165,15 @@ pub fn others_talk(lab: &Lab) -> Result<()> {
     )?;
 
     // What a program says over TCP withsctp makes SCTP.
-    let mut echoes = Vec::new();
+    let echo = "mkfifo /run/echo; cat /run/echo | withsctp nc -l 6002 >/run/echo";
+    let mut netcats = Vec::new();
     for id in lab.cluster.servers() {
-        let echo = "mkfifo /run/echo; withsctp nc -v -l 6002 </run/echo >/run/echo";
-        let script = format!("{echo} & exec 3<>/run/echo; wait");
-        echoes.push(lab.cluster.node(id)?.spawn("nc", &["sh", "-c", &script])?);
-    }
-    for echo in &mut echoes {
-        echo.wait_for_log("Listening on", PATIENCE)?;
+        let node = lab.cluster.node(id)?;
+        netcats.push(node.spawn("nc", &["sh", "-c", echo])?);
+        wait::until("nc to listen", PATIENCE, || {
+            let listens = node.proc_net("sctp/eps")?.split_whitespace().any(|word| word == "6002");
+            Ok(listens.then_some(()))
+        })?;
     }
     let ask = "echo hello | sctpt client --addr $1 --port 6002 --laddr 192.168.2.221";
     let ran = tester.run_within(PATIENCE, &["sh", "-c", ask, "sh", VIPS[0]])?;
