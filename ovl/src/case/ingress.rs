@@ -14,19 +14,19 @@ pub const CASES: &[Case] = &[
     Case {
         name: "ingress-vlan",
         about: "lb serves what comes in by a vlan device, in each plane",
-        run: |lab| serves_by(lab, "vlan id 7", "ip link add link eth1 name out0 type vlan id 7"),
+        run: |lab| serves_by(lab, "vlan id 7", VLAN_LINK, "in0"),
         ..ON_MACHINES
     },
     Case {
         name: "ingress-macvlan",
         about: "the same by a macvlan device",
-        run: |lab| serves_by(lab, "macvlan mode bridge", PLAIN_LINK),
+        run: |lab| serves_by(lab, "macvlan mode bridge", PLAIN_LINK, "in0"),
         ..ON_MACHINES
     },
     Case {
         name: "ingress-ipvlan",
-        about: "the same by an ipvlan device",
-        run: |lab| serves_by(lab, "ipvlan mode l2", PLAIN_LINK),
+        about: "the same beside an ipvlan device: what is not for its own addresses comes in by its parent",
+        run: |lab| serves_by(lab, "ipvlan mode l2", PLAIN_LINK, "eth2"),
         ..ON_MACHINES
     },
     Case {
@@ -37,16 +37,20 @@ pub const CASES: &[Case] = &[
     },
 ];
 
+const VLAN_LINK: &str = "ip link add link eth1 name out0 type vlan id 7";
+
 /// The tester's end where frames need nothing special.
 const PLAIN_LINK: &str = "ip link add link eth1 name out0 type macvlan mode bridge";
 
 /// What follows a connection keeps a place for it: a small machine has a thousand.
 const CONNECTIONS: u32 = 50;
 
-fn serves_by(lab: &mut Lab, kind: &str, tester_link: &str) -> Result<()> {
+/// The parent of a device must not answer for its addresses, or packets come in by the parent.
+fn serves_by(lab: &mut Lab, kind: &str, tester_link: &str, device: &str) -> Result<()> {
     let (router, tester) = (lab.cluster.router()?, lab.cluster.tester()?);
     router.script(&format!(
-        "ip link add link eth2 name in0 type {kind}
+        "echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore
+         ip link add link eth2 name in0 type {kind}
          ip address add 172.16.0.1/24 dev in0
          ip address add fd00:16::1/64 dev in0 nodad
          ip link set in0 up"
@@ -63,14 +67,16 @@ fn serves_by(lab: &mut Lab, kind: &str, tester_link: &str) -> Result<()> {
     }
     tester.script(&script)?;
     let planes = [
-        ("slow", &["--device", "in0"][..]),
-        ("fast", &["--device", "in0", "--fast"]),
-        ("express", &["--device", "in0", "--fast", "--express"]),
+        ("slow", &["--device", device][..]),
+        ("fast", &["--device", device, "--fast"]),
+        ("express", &["--device", device, "--fast", "--express"]),
     ];
     let served = serves_in(lab, &planes);
     // Others have the same machines.
     lab.cluster.tester()?.script("ip link del out0")?;
-    lab.cluster.router()?.script("ip link del in0")?;
+    lab.cluster
+        .router()?
+        .script("ip link del in0\necho 0 >/proc/sys/net/ipv4/conf/all/arp_ignore")?;
     served
 }
 
