@@ -104,14 +104,14 @@ pub const CASES: &[Case] = &[
         about: "lb of either way is ended, killed and started again, and no message is lost",
         setting: Some(SLOW),
         run: |lab| changes::a_balancer_ends(lab, false),
-        ..ON_ANY
+        ..PLAIN
     },
     Case {
         name: "sctp-lb-ends-fast",
         about: "the same in the fast plane, where no association notices",
         setting: Some(FAST),
         run: |lab| changes::a_balancer_ends(lab, true),
-        ..ON_ANY
+        ..PLAIN
     },
     Case {
         name: "sctp-order",
@@ -125,14 +125,14 @@ pub const CASES: &[Case] = &[
         about: "clients of plain SCTP beside others in UDP, to the same servers",
         setting: Some(Setting { testers: 2, ..SLOW }),
         run: |lab| changes::plain_beside_udp(lab),
-        ..ON_ANY
+        ..PLAIN
     },
     Case {
         name: "sctp-refused",
         about: "unreachable, refused, wrong family or address, port 0: told within two seconds",
         setting: Some(SLOW),
         run: |lab| refused::what_cannot_be_is_told(lab),
-        ..ON_ANY
+        ..PLAIN
     },
     Case {
         name: "sctp-power",
