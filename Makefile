@@ -90,7 +90,7 @@ LIBRARIES := stdlib.h:libc6-dev usrsctp.h:libusrsctp-dev
 
 # What virtual machines are made with.
 VM_TOOLS := dash:dash depmod:kmod ldd:libc-bin mksquashfs:squashfs-tools modprobe:kmod \
-	qemu-system-x86_64:qemu-system-x86 strip:binutils
+	qemu-system-x86_64:qemu-system-x86 sctp_test:lksctp-tools strip:binutils
 
 # `deps` has it too when it is made for these.
 test test-vm: TOOLS += $(VM_TOOLS)

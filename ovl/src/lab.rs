@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::address::{CLUSTER_NET, FAMILIES, Family, NodeId, Role};
+use crate::address::{CLUSTER_NET, EXTERNAL_NET, FAMILIES, Family, NodeId, Role};
 use crate::bins::Bins;
 use crate::cluster::Cluster;
 use crate::flood::Flood;
@@ -58,6 +58,8 @@ pub struct Shape {
     pub squeezed: bool,
     /// Whether a node before the routers spreads packets over them.
     pub spread: bool,
+    /// Whether routes lead over the first router alone, although there may be more.
+    pub by_first: bool,
 }
 
 /// The MTU of the narrow link; 1,280 is the least that IPv6 allows.
@@ -82,8 +84,14 @@ pub struct Lookup {
 }
 
 impl Shape {
-    pub const STANDARD: Self =
-        Self { servers: 4, offload: true, squeezed: false, routers: 1, spread: false };
+    pub const STANDARD: Self = Self {
+        servers: 4,
+        offload: true,
+        squeezed: false,
+        routers: 1,
+        spread: false,
+        by_first: false,
+    };
 
     /// The cluster that it wants.
     pub fn layout(self) -> Layout {
@@ -376,6 +384,15 @@ fn ip_batch(id: NodeId, family: Family, shape: Shape) -> String {
         }
         Role::Tester => {}
     }
+    let net = match id.role() {
+        Role::Server => CLUSTER_NET,
+        Role::Tester => EXTERNAL_NET,
+        Role::Router => return batch,
+    };
+    if shape.by_first {
+        let router = family.address(net, NodeId::ROUTER);
+        let _ = writeln!(batch, "route replace default via {router}");
+    }
     batch
 }
 
@@ -417,6 +434,8 @@ mod tests {
         );
         let server = ip_batch(NodeId::VM_003, Family::V6, shape);
         assert_eq!(server, "addr replace 1000::/128 dev lo nodad\n");
+        let tester = ip_batch(NodeId::TESTER, Family::V4, Shape { by_first: true, ..shape });
+        assert!(tester.ends_with("route replace default via 192.168.2.201\n"), "{tester}");
     }
 
     #[test]

@@ -15,5 +15,10 @@ pub fn open(
         Choice::Auto => log::notice(format_args!("Stack: {why}")),
         Choice::Kernel | Choice::User => log::info(format_args!("Stack: {why}")),
     }
+    if choice == Choice::User && encapsulation.is_none() && sctp_stack::kernel_answers() {
+        log::warning(
+            "this kernel has SCTP, too, and aborts what it does not know: use --stack kernel, or UDP",
+        );
+    }
     Ok(stack)
 }

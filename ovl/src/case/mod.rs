@@ -8,6 +8,7 @@ mod drops;
 mod fast_plane;
 mod fragments;
 mod icmp;
+mod ingress;
 mod kernel_hash;
 mod keys;
 mod lb_check;
@@ -133,6 +134,7 @@ pub fn all() -> Vec<&'static Case> {
         sctp::CASES,
         sctp_paths::CASES,
         machines::CASES,
+        ingress::CASES,
     ];
     groups.into_iter().flatten().collect()
 }

@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn equal_clusters_are_shared_and_scenarios_have_their_own() {
-        let names = ["connectivity", "topology-xnet", "tcp", "overlay-base", "pmtu"];
+        let names = ["connectivity", "topology-xnet", "tcp", "overlay-base", "pmtu", "sctp-large"];
         let tests: Vec<Test> = names.iter().map(|name| test::find(name).unwrap()).collect();
         let names = |batches: Vec<Batch>| -> Vec<Vec<String>> {
             let names = |batch: Batch| batch.0.into_iter().map(|test| test.name).collect();
@@ -47,7 +47,8 @@ mod tests {
                 vec!["connectivity", "tcp"],
                 vec!["topology-xnet"],
                 vec!["overlay-base"],
-                vec!["pmtu"]
+                vec!["pmtu"],
+                vec!["sctp-large"]
             ]
         );
         assert!(names(single(tests)).iter().all(|batch| batch.len() == 1));

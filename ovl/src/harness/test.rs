@@ -168,7 +168,10 @@ impl Test {
     /// Whether both want the same cluster, and are of the kind that can be cleared up after.
     pub fn shares_cluster_with(&self, other: &Self) -> bool {
         match (&self.kind, &other.kind) {
-            (Kind::Function(case), Kind::Function(other)) => case.shape == other.shape,
+            (Kind::Function(case), Kind::Function(other)) => {
+                let prepared = |case: &Case| case.setting.is_none();
+                prepared(case) && prepared(other) && case.shape == other.shape
+            }
             _ => false,
         }
     }

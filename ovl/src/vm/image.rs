@@ -36,11 +36,11 @@ const WANTED: &str = "\
     basename bridge cat checksctp chmod chown conntrack cp cut date dd df dirname dmesg du \
     env expr find grep gzip head id insmod ipset ln ls lsmod mkdir mkfifo mktemp mount mv \
     nsenter od openssl ps readlink rm rmdir rmmod sctp_darn sctp_test sed seq sleep sort ss \
-    stat stty sysctl tail tcpdump tee touch tr tracepath umount uname uniq unshare wc xargs \
-    xxd";
+    stat stty sysctl tail tcpdump tee touch tr tracepath umount uname uniq unshare wc \
+    withsctp xargs xxd";
 
 /// Folders whose files programs load while they run, and files that they read.
-const BESIDE: [&str; 10] = [
+const BESIDE: [&str; 11] = [
     "/etc/group",
     "/etc/host.conf",
     "/etc/iproute2",
@@ -50,6 +50,7 @@ const BESIDE: [&str; 10] = [
     "/etc/protocols",
     "/etc/services",
     "/usr/lib/tc",
+    "/usr/lib/x86_64-linux-gnu/lksctp-tools",
     "/usr/lib/x86_64-linux-gnu/xtables",
 ];
 

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 pub use address::{AddressError, Addresses};
 pub use kernel::KernelStack;
-pub use open::{Choice, open};
+pub use open::{Choice, kernel_answers, open};
 pub use user::UserStack;
 
 /// The longest message that is sent and received.

@@ -1,6 +1,7 @@
 //! Which stack is used.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use crate::kernel::KernelStack;
@@ -36,6 +37,12 @@ pub fn open(
             Err(missing) => Ok((user()?, format!("user: {missing}"))),
         },
     }
+}
+
+/// Whether the kernel answers plain SCTP of this machine. It does so as soon as it has the module, and aborts
+/// associations of the stack in user space, which it does not know.
+pub fn kernel_answers() -> bool {
+    Path::new("/proc/net/sctp").exists()
 }
 
 fn boxed(why: &str) -> (Box<dyn Stack>, String) {

@@ -11,13 +11,16 @@ use crate::node::Node;
 
 const ASSOCIATIONS: u64 = 32;
 
-const LOAD: [&str; 6] = ["--clients", "32", "--rate", "500", "--lport", "20000"];
+/// Messages a second.
+const RATE: u32 = 500;
+
+const PORTS: [&str; 4] = ["--clients", "32", "--lport", "20000"];
 
 pub fn a_target_goes(lab: &Lab) -> Result<()> {
     const GONE: &str = "vm-002";
     let stage = Stage::start(lab, &[])?;
     // Any ports: those of an association that was lost may not be free at once.
-    let options = ["--clients", "32", "--rate", "500", "--reconnect"];
+    let options = ["--clients", "32", "--rate", &stage.rate(RATE), "--reconnect"];
     let mut clients = stage.start_clients(&options)?;
     clients.wait_for("active", ASSOCIATIONS)?;
     clients.wait_for_more(500)?;
@@ -60,7 +63,8 @@ pub fn a_target_goes(lab: &Lab) -> Result<()> {
 /// While `lb` is away packets of its way are dropped, or in the fast plane marked by the kernel.
 pub fn a_balancer_ends(lab: &Lab, fast: bool) -> Result<()> {
     let stage = Stage::start(lab, &[])?;
-    let mut clients = stage.start_clients(&LOAD)?;
+    let rate = stage.rate(RATE);
+    let mut clients = stage.start_clients(&[&PORTS[..], &["--rate", &rate]].concat())?;
     clients.wait_for("active", ASSOCIATIONS)?;
     for (signal, way) in [("TERM", WAYS[0]), ("KILL", WAYS[0]), ("KILL", WAYS[1])] {
         clients.wait_for_more(200)?;
@@ -102,8 +106,10 @@ pub fn order_does_not_count(lab: &Lab) -> Result<()> {
 /// Servers take both kinds at the same time.
 pub fn plain_beside_udp(lab: &Lab) -> Result<()> {
     let stage = Stage::start(lab, IN_UDP)?;
-    let mut plain = stage.start_clients(&LOAD)?;
-    let mut in_udp = stage.start_clients_on(NodeId::BETWEEN, &[&LOAD[..], IN_UDP].concat())?;
+    let rate = stage.rate(RATE);
+    let load = [&PORTS[..], &["--rate", &rate]].concat();
+    let mut plain = stage.start_clients(&load)?;
+    let mut in_udp = stage.start_clients_on(NodeId::BETWEEN, &[&load[..], IN_UDP].concat())?;
     for clients in [&mut plain, &mut in_udp] {
         clients.wait_for("active", ASSOCIATIONS)?;
         clients.wait_for_more(500)?;

@@ -1,6 +1,7 @@
 //! Multihomed associations over two ways, each with a load balancer and a table of its own.
 
 mod changes;
+mod kernel;
 mod refused;
 mod report;
 mod stage;
@@ -9,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+pub use self::kernel::through_two_routers;
+
 use self::report::Report;
 use self::stage::{Clients, Stage, VIPS, WAYS, Way};
-use super::{Case, PLAIN, Setting, check, is_soak};
+use super::{Case, On, PLAIN, Setting, check, is_soak};
 use crate::lab::Lab;
 use crate::progress;
 use crate::wait;
@@ -35,27 +38,35 @@ const FAST: Setting = Setting {
     ..SLOW
 };
 
+/// On machines with the kernel's stack.
+const ON_ANY: Case = Case { on: On::Any, ..PLAIN };
+
+/// Two servers do for what is not about the spread over them.
+const PAIR: Setting = Setting { nodes: 2, ..SLOW };
+
+const ON_MACHINES: Case = Case { on: On::Machines, ..PLAIN };
+
 pub const CASES: &[Case] = &[
     Case {
         name: "sctp-two-ways",
         about: "one association has a path on each way, to one server",
         setting: Some(SLOW),
         run: |lab| two_ways(lab, 1, &[]),
-        ..PLAIN
+        ..ON_ANY
     },
     Case {
         name: "sctp-two-ways-fast",
         about: "the same in the fast plane",
         setting: Some(FAST),
         run: |lab| two_ways(lab, 1, &[]),
-        ..PLAIN
+        ..ON_ANY
     },
     Case {
         name: "sctp-large",
         about: "messages of 16 kB, which SCTP divides, come back whole",
         setting: Some(SLOW),
         run: |lab| two_ways(lab, 8, &["--size", "16384"]),
-        ..PLAIN
+        ..ON_ANY
     },
     Case {
         name: "sctp-failover",
@@ -63,7 +74,7 @@ pub const CASES: &[Case] = &[
         setting: Some(SLOW),
         alone: true,
         run: |lab| failover(lab, &[]),
-        ..PLAIN
+        ..ON_ANY
     },
     Case {
         name: "sctp-failover-fast",
@@ -71,7 +82,7 @@ pub const CASES: &[Case] = &[
         setting: Some(FAST),
         alone: true,
         run: |lab| failover(lab, &[]),
-        ..PLAIN
+        ..ON_ANY
     },
     Case {
         name: "sctp-failover-udp",
@@ -79,14 +90,14 @@ pub const CASES: &[Case] = &[
         setting: Some(SLOW),
         alone: true,
         run: |lab| failover(lab, IN_UDP),
-        ..PLAIN
+        ..ON_ANY
     },
     Case {
         name: "sctp-target-goes",
         about: "a target removed on both ways ends its associations alone; they come back elsewhere",
         setting: Some(SLOW),
         run: |lab| changes::a_target_goes(lab),
-        ..PLAIN
+        ..ON_ANY
     },
     Case {
         name: "sctp-lb-ends",
@@ -107,7 +118,7 @@ pub const CASES: &[Case] = &[
         about: "both ways lead to one server, in whatever order their routers learnt of targets",
         setting: Some(SLOW),
         run: |lab| changes::order_does_not_count(lab),
-        ..PLAIN
+        ..ON_ANY
     },
     Case {
         name: "sctp-plain-and-udp",
@@ -122,6 +133,27 @@ pub const CASES: &[Case] = &[
         setting: Some(SLOW),
         run: |lab| refused::what_cannot_be_is_told(lab),
         ..PLAIN
+    },
+    Case {
+        name: "sctp-power",
+        about: "the power of a load balancer is cut, then of the other one, and no message is lost",
+        setting: Some(SLOW),
+        run: |lab| kernel::power_is_cut(lab),
+        ..ON_ANY
+    },
+    Case {
+        name: "sctp-stacks",
+        about: "the kernel's stack with itself and with the other, both families, plain and in UDP",
+        setting: Some(PAIR),
+        run: |lab| kernel::stacks_talk(lab),
+        ..ON_MACHINES
+    },
+    Case {
+        name: "sctp-lksctp",
+        about: "sctpt with the programs of lksctp-tools as servers and as clients",
+        setting: Some(PAIR),
+        run: |lab| kernel::others_talk(lab),
+        ..ON_MACHINES
     },
 ];
 
@@ -163,7 +195,8 @@ fn failover(lab: &Lab, options: &[&str]) -> Result<()> {
     const ASSOCIATIONS: u64 = 64;
     let stage = Stage::start(lab, options)?;
     let number = ASSOCIATIONS.to_string();
-    let load = ["--clients", &number, "--rate", "1000", "--lport", "20000"];
+    let rate = stage.rate(1000);
+    let load = ["--clients", &number, "--rate", &rate, "--lport", "20000"];
     let mut clients = stage.start_clients(&[&load, options].concat())?;
     clients.wait_for("active", ASSOCIATIONS)?;
     clients.wait_for_more(1000)?;

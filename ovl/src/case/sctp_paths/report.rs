@@ -18,6 +18,11 @@ impl Report {
         self.0[key].as_u64().with_context(|| format!("read report: no number {key}"))
     }
 
+    /// What the clients spoke SCTP with.
+    pub fn stack(&self) -> Option<&str> {
+        self.0["stack"].as_str()
+    }
+
     fn associations(&self) -> Result<impl Iterator<Item = Association<'_>>> {
         let list = self.0["associations"].as_array().context("read report: no associations")?;
         Ok(list.iter().map(Association))

@@ -8,9 +8,9 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::report::Report;
-use crate::address::{NodeId, PREFIX};
+use crate::address::{NodeId, PREFIX, Role};
 use crate::cluster::Cluster;
-use crate::lab::{Lab, PATIENCE};
+use crate::lab::{Lab, PATIENCE, SLOWNESS_OF_MACHINES};
 use crate::node::Node;
 use crate::process::Process;
 use crate::trace::elements;
@@ -23,11 +23,14 @@ pub const VIPS: [&str; 2] = ["10.0.0.1", "1000::81"];
 pub const WAYS: [Way; 2] = [Way { router: 203, balancer: 201 }, Way { router: 204, balancer: 202 }];
 
 /// A lost path is noticed within two seconds.
-pub const QUICK: [&str; 6] =
+const QUICK: [&str; 6] =
     ["--rto", "200ms,100ms,500ms", "--heartbeat", "500ms", "--path-max-retrans", "2"];
 
+/// On machines, where an answer may need longer than that for no reason but the processor.
+const SLOWER: [&str; 6] = ["--rto", "1s,500ms,1s", "--heartbeat", "1s", "--path-max-retrans", "2"];
+
 /// How long until all paths of all associations are as they should be.
-pub const SETTLED: Duration = Duration::from_secs(20);
+const SETTLED: Duration = Duration::from_secs(20);
 
 /// Where clients leave what they found.
 const REPORT: &str = "/run/clients.json";
@@ -42,6 +45,7 @@ pub struct Way {
 
 pub struct Stage {
     pub cluster: Arc<Cluster>,
+    on_machines: bool,
     /// They end with it.
     _servers: Vec<Process>,
 }
@@ -52,7 +56,13 @@ impl Stage {
         let cluster = Arc::clone(&lab.cluster);
         let addresses = VIPS.join(",");
         let words = ["sctpt", "server", "--addr", &addresses, "--log", "6"];
-        let words = [&words, &QUICK[..], options].concat();
+        let on_machines = lab.is_on_machines();
+        let words = [&words, &timers(on_machines), options].concat();
+        if on_machines && options.iter().any(|option| option.starts_with("--encap")) {
+            for (id, node) in cluster.nodes().filter(|(id, _)| id.role() != Role::Router) {
+                kernel_in_udp(node, true).with_context(|| format!("SCTP in UDP on {id}"))?;
+            }
+        }
         let mut servers = Vec::new();
         for id in cluster.servers() {
             watch_arrivals(cluster.node(id)?)?;
@@ -61,7 +71,7 @@ impl Stage {
         for server in &mut servers {
             server.wait_for_log("Accepting connections", PATIENCE)?;
         }
-        Ok(Self { cluster, _servers: servers })
+        Ok(Self { cluster, on_machines, _servers: servers })
     }
 
     pub fn tester(&self) -> Result<&Node> {
@@ -86,9 +96,18 @@ impl Stage {
         let words = ["--duration", "10m", "--wait", "10", "--connect-timeout", "5"];
         // Its report is on standard output, and what it tells besides is its log.
         let script = format!("exec sctpt ctraffic \"$@\" >{REPORT}");
-        let words = [&["sh", "-c", &script, "sctpt"], &fixed[..], &words, &QUICK, options].concat();
+        let timers = timers(self.on_machines);
+        let words =
+            [&["sh", "-c", &script, "sctpt"], &fixed[..], &words, &timers, options].concat();
         let process = self.cluster.node(tester)?.spawn(NAME, &words)?;
-        Ok(Clients { tester, process, cluster: Arc::clone(&self.cluster) })
+        let settled = SETTLED * if self.on_machines { SLOWNESS_OF_MACHINES } else { 1 };
+        Ok(Clients { tester, process, settled, cluster: Arc::clone(&self.cluster) })
+    }
+
+    /// What nodes of this kind can do of so many messages a second.
+    pub fn rate(&self, wanted: u32) -> String {
+        let share = if self.on_machines { 10 } else { 1 };
+        (wanted / share).to_string()
     }
 
     /// Nothing passes this way any more, or all does again.
@@ -146,6 +165,17 @@ impl Stage {
     }
 }
 
+fn timers(on_machines: bool) -> [&'static str; 6] {
+    if on_machines { SLOWER } else { QUICK }
+}
+
+/// Lets a machine's kernel take SCTP in UDP, or no longer.
+pub fn kernel_in_udp(node: &Node, takes: bool) -> Result<()> {
+    let port = if takes { "9899" } else { "0" };
+    let script = format!("modprobe sctp\necho {port} >/proc/sys/net/sctp/udp_port");
+    node.script(&script).map(drop)
+}
+
 /// The addresses of a tester's clients, one on each way.
 pub fn client_addresses(tester: NodeId) -> String {
     let number = tester.number();
@@ -186,6 +216,7 @@ fn parse_arrivals(listing: &str) -> Result<Vec<(u16, String)>> {
 pub struct Clients {
     tester: NodeId,
     process: Process,
+    settled: Duration,
     cluster: Arc<Cluster>,
 }
 
@@ -200,7 +231,7 @@ impl Clients {
     /// Waits until a number is at least so large.
     pub fn wait_for(&mut self, key: &str, least: u64) -> Result<()> {
         let (mut last, mut ended) = (None, None);
-        let waited = wait::until(&format!("{key} {least}"), SETTLED, || {
+        let waited = wait::until(&format!("{key} {least}"), self.settled, || {
             ended = self.process.ended()?;
             // It may not have made them yet.
             last = self.now(key).ok();
@@ -223,7 +254,7 @@ impl Clients {
     /// Ends them.
     pub fn end(mut self) -> Result<Report> {
         self.process.signal("TERM")?;
-        let status = self.process.wait(SETTLED)?;
+        let status = self.process.wait(self.settled)?;
         let tester = self.cluster.node(self.tester)?;
         let text = tester.entry().read_file(REPORT)?.context("the clients made no report")?;
         let log = self.process.log();

@@ -145,9 +145,10 @@ pub fn read_path(peer: SocketAddr, bytes: &[u8]) -> Option<Path> {
     Some(Path {
         address: peer,
         state: match number(0)? {
-            2 => PathState::Active,
+            // Potentially failed (1): something was lost, but less than makes a path inactive and an
+            // event. The other stack calls it active, too.
+            1 | 2 => PathState::Active,
             3 => PathState::Unconfirmed,
-            // Inactive, potentially failed.
             _ => PathState::Inactive,
         },
         primary: false,
@@ -251,5 +252,12 @@ mod tests {
         };
         assert_eq!(read_path(peer(), &bytes), Some(expected));
         assert_eq!(read_path(peer(), &bytes[..151]), None);
+        let states = [0, 1, 2, 3].map(|state: u32| {
+            let mut bytes = bytes.clone();
+            bytes[132..136].copy_from_slice(&state.to_ne_bytes());
+            read_path(peer(), &bytes).map(|path| path.state)
+        });
+        let (active, inactive) = (PathState::Active, PathState::Inactive);
+        assert_eq!(states, [inactive, active, active, PathState::Unconfirmed].map(Some));
     }
 }
