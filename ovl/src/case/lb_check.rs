@@ -138,7 +138,7 @@ const TROUBLES: [Trouble; 12] = [
         wrong: "echo 1 >/proc/sys/net/ipv4/conf/eth2/rp_filter",
         right: "echo 0 >/proc/sys/net/ipv4/conf/eth2/rp_filter",
         told: "eth2: rp_filter is strict",
-        advice: "net.ipv4.conf.eth2.rp_filter=0",
+        advice: "net/ipv4/conf/eth2/rp_filter=0",
     },
     Trouble {
         name: "copy range",

@@ -58,6 +58,7 @@ const OWN: &[(&str, &str)] = own! {
     "link-impaired"
     "mtu-jumbo"
     "mtu-ladder"
+    "sctp-evil"
     "squeeze-chain"
 };
 

@@ -18,7 +18,7 @@ use crate::wait;
 
 const SPOKEN: [Transport; 3] = [Transport::Tcp, Transport::Udp, Transport::Sctp];
 
-/// Echo requests of each family, from a source each.
+/// The most echo requests of each family, from a source each.
 const ECHOES: u16 = 3_000;
 
 /// Flows whose marks are traced together; the trace has room for 65,535.
@@ -32,6 +32,7 @@ pub(super) fn planes_agree(lab: &mut Lab) -> Result<()> {
 
 /// The same for tables of these kinds, with so many flows of every kind.
 pub fn planes_agree_about(lab: &mut Lab, inits: &[&[&str]], count: usize) -> Result<()> {
+    let echoes = ECHOES.min(u16::try_from(count).unwrap_or(u16::MAX));
     let mut random = Random::seeded();
     let seed = random.seed();
     for init in inits {
@@ -44,7 +45,7 @@ pub fn planes_agree_about(lab: &mut Lab, inits: &[&[&str]], count: usize) -> Res
                 for transport in SPOKEN.into_iter().chain([Transport::Icmp]) {
                     for extras in [Extras::None, Extras::Some] {
                         let flows = match transport {
-                            Transport::Icmp => flow::list_echo(family, ECHOES),
+                            Transport::Icmp => flow::list_echo(family, echoes),
                             _ => random.flows(family, transport, count),
                         };
                         // Behind IPv4 options the kernel finds what it looks for, too.

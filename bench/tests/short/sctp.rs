@@ -1,6 +1,6 @@
 //! The shortest run of `bench sctp`, in namespaces of its own. Failovers take minutes, so they are not in it.
 
-mod harness;
+use crate::harness;
 
 #[test]
 fn messages_are_answered_over_ip_and_in_udp() {

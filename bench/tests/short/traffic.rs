@@ -1,6 +1,6 @@
 //! The shortest run of `bench traffic`, in namespaces of its own.
 
-mod harness;
+use crate::harness;
 
 use serde_json::Value;
 

@@ -1,6 +1,6 @@
 //! The shortest run of `bench fast-plane`, in namespaces of its own.
 
-mod harness;
+use crate::harness;
 
 #[test]
 fn every_case_has_figures_for_everybody() {
