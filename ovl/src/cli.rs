@@ -86,6 +86,9 @@ pub enum Verb {
     /// Be the process that holds a cluster
     #[command(hide = true)]
     Held(HoldArgs),
+    /// End the cluster that this process holds
+    #[command(hide = true)]
+    EndHeld(HoldArgs),
     /// Do what a command line says, as a process below the holder of a cluster
     #[command(hide = true)]
     Below {

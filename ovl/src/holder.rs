@@ -35,9 +35,10 @@ use crate::state::{ClusterName, DIR_VARIABLE, Folder, Lock, ProcessId, dir};
 /// This executable, also when its file is replaced meanwhile.
 pub const OWN_EXE: &str = "/proc/self/exe";
 
-/// The verbs of a holder's launcher and of the holder; `ovl stop --all` knows them by these.
+/// The verbs of a holder's launcher, of the holder, and of a holder that ends; `ovl stop --all` knows them by these.
 const LAUNCHER: &str = "hold";
 const HOLDER: &str = "held";
+const ENDER: &str = "end-held";
 
 /// A variable that tells a holder the name of its cluster.
 pub const OWN_CLUSTER: &str = "OVL_CLUSTER";
@@ -240,7 +241,7 @@ fn strays() -> Result<Vec<(String, ProcessId)>> {
 fn holder_name(line: &[u8], dir: &OsStr) -> Option<String> {
     let mut words = line.split(|byte| *byte == 0).skip(1);
     let verb = words.next()?;
-    let ours = [LAUNCHER, HOLDER].iter().any(|known| known.as_bytes() == verb)
+    let ours = [LAUNCHER, HOLDER, ENDER].iter().any(|known| known.as_bytes() == verb)
         && words.next()? == dir.as_encoded_bytes();
     let name = words.next()?;
     ours.then(|| String::from_utf8_lossy(name).into_owned())
@@ -290,7 +291,7 @@ pub fn hold(
     let holder = Holder { folder: folder.clone(), reports: args.reports, stage: Arc::default() };
     let result = holder.set_up().and_then(|()| work(&holder, &args.args));
     if holder.stage.ending.load(Ordering::SeqCst) {
-        // That it failed is a consequence. The other thread has to tidy up, and ends the process.
+        // The other thread makes this process another program, which tidies up.
         loop {
             thread::park();
         }
@@ -348,7 +349,7 @@ impl Holder {
             reap();
             let signal = ending_signals().wait().context("wait for signals")?;
             if signal == Signal::SIGTERM {
-                vanish(&self.folder, self.folder.lock(PATIENTLY)?)?;
+                vanish(&self.folder)?;
                 return Ok(ExitCode::SUCCESS);
             }
         }
@@ -389,21 +390,36 @@ fn end_with_starter(folder: &Folder, stage: &Stage) {
         return;
     }
     stage.ending.store(true, Ordering::SeqCst);
-    if let Err(error) = vanish(folder, lock) {
+    drop(lock);
+    // As another program, because that ends the thread that works: once the cluster's files are
+    // unmounted, what it writes would come to lie in the machine's folder below.
+    let become_ender = || -> Result<()> {
+        let mut command = Command::new(OWN_EXE);
+        command.arg0("ovl").arg(ENDER).arg(dir()?).arg(folder.name().as_str());
+        Err(command.exec()).context("become the one that ends the cluster")
+    };
+    if let Err(error) = become_ender() {
         eprintln!("ovl: {error:#}");
     }
     process::exit(1);
 }
 
+/// What a holder does whose starter is gone.
+pub fn end(args: &HoldArgs) -> Result<ExitCode> {
+    name_this_process()?;
+    vanish(&Folder::of(&args.name)?)?;
+    Ok(ExitCode::FAILURE)
+}
+
 /// Ends all that is below this process, then removes the folder.
-fn vanish(folder: &Folder, lock: Option<Lock>) -> Result<()> {
+fn vanish(folder: &Folder) -> Result<()> {
     match kill(Pid::from_raw(-1), Signal::SIGKILL) {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(error) => return Err(error).context("end all processes"),
     }
     // Until there are no children any more.
     while waitpid(None, None).is_ok() {}
-    let Some(lock) = lock else { return Ok(()) };
+    let Some(lock) = folder.lock(PATIENTLY)? else { return Ok(()) };
     let work = folder.work();
     umount2(&work, MntFlags::MNT_DETACH).with_context(|| format!("unmount {}", work.display()))?;
     folder.remove(&lock)
@@ -449,6 +465,7 @@ mod tests {
         let name = |line: &str| holder_name(line.replace(' ', "\0").as_bytes(), "/run/x".as_ref());
         assert_eq!(name("ovl held /run/x one --reports -- start "), Some("one".to_owned()));
         assert_eq!(name("ovl hold /run/x two -- test "), Some("two".to_owned()));
+        assert_eq!(name("ovl end-held /run/x three "), Some("three".to_owned()));
         assert_eq!(name("ovl held /run/y one -- start "), None);
         assert_eq!(name("ovl run /run/x one "), None);
         assert_eq!(name("ovl held /run/x"), None);

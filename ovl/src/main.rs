@@ -120,6 +120,7 @@ fn run(args: &Args, place: Place) -> Result<ExitCode> {
         (Verb::Held(args), Place::Machine) => {
             holder::hold(args, |holder, words| run(&parse(words)?, Place::Holder(holder)))
         }
+        (Verb::EndHeld(args), Place::Machine) => holder::end(args),
         (Verb::Below { args }, Place::Machine) => run(&parse(args)?, Place::Below),
         (Verb::Init(args), Place::Machine) => init::run(args),
         (Verb::Enter(args), Place::Machine) => enter::run(args),
@@ -134,6 +135,7 @@ fn run(args: &Args, place: Place) -> Result<ExitCode> {
         (
             Verb::Hold(_)
             | Verb::Held(_)
+            | Verb::EndHeld(_)
             | Verb::Below { .. }
             | Verb::Init(_)
             | Verb::Enter(_)

@@ -43,7 +43,7 @@ pub struct Folder {
 
 /// The right to start, stop or change a cluster; the kernel takes it back when its owner ends.
 pub struct Lock {
-    _file: Flock<File>,
+    file: Flock<File>,
 }
 
 /// A process that is not mistaken for a later one with the same number.
@@ -148,7 +148,7 @@ impl Folder {
             if create {
                 fs::create_dir_all(&self.path).with_context(what)?;
             }
-            let file = match self.open_lock(create) {
+            let file = match self.open_lock() {
                 // The folder vanished: for one that wants to create it just now.
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     return Ok(if create { None } else { Some(None) });
@@ -157,7 +157,7 @@ impl Folder {
             };
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 // Whoever had the lock before may have removed the folder.
-                Ok(file) if self.is_in_place(&file) => Ok(Some(Some(Lock { _file: file }))),
+                Ok(file) if self.is_in_place(&file) => Ok(Some(Some(Lock { file }))),
                 Ok(_) | Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => Ok(None),
                 Err((_, error)) => Err(anyhow!(error)).with_context(what),
             }
@@ -167,12 +167,18 @@ impl Folder {
 
     /// Waits until nobody else has the lock, for as long as it takes. None when the folder is gone.
     pub fn wait_for_lock(&self) -> Option<Lock> {
-        let file = Flock::lock(self.open_lock(false).ok()?, FlockArg::LockExclusive).ok()?;
-        self.is_in_place(&file).then_some(Lock { _file: file })
+        let file = Flock::lock(self.open_lock().ok()?, FlockArg::LockExclusive).ok()?;
+        self.is_in_place(&file).then_some(Lock { file })
     }
 
-    fn open_lock(&self, create: bool) -> std::io::Result<File> {
-        File::options().read(true).write(true).create(create).open(self.path.join("lock"))
+    /// Whoever was removing the folder may have removed the file, and been killed.
+    fn open_lock(&self) -> std::io::Result<File> {
+        File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(self.path.join("lock"))
     }
 
     fn is_in_place(&self, file: &File) -> bool {
@@ -191,9 +197,24 @@ impl Folder {
 
     /// Removes the folder. Nothing must run any more.
     pub fn remove(&self, lock: &Lock) -> Result<()> {
-        self.clear(lock)?;
-        remove(&self.path.join("lock"), |path| fs::remove_file(path))?;
-        remove(&self.path, |path| fs::remove_dir(path))
+        let what = format!("remove {}", self.path.display());
+        let path = self.path.join("lock");
+        wait::until(&what, DEATH, || {
+            if path.exists() && !self.is_in_place(&lock.file) {
+                // The folder is another's already.
+                return Ok(Some(()));
+            }
+            self.clear(lock)?;
+            remove(&path, |path| fs::remove_file(path))?;
+            match fs::remove_dir(&self.path) {
+                // A process that was killed may be within a call that still makes a file.
+                Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(None),
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    Err(error).context(what.clone())
+                }
+                _ => Ok(Some(())),
+            }
+        })
     }
 
     /// Whether the cluster is there for those who come later.
