@@ -28,10 +28,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use cases::{Case, Effort, Saturation};
-use output::Output;
+use output::Scope;
 use rig::{Peer, Rig};
 use substitute::CommandLine;
 
@@ -65,14 +65,8 @@ pub struct Settings {
     /// UDP packets that are sent at once; a network card, too, hands packets over in bursts
     #[arg(long, value_name = "PACKETS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
     burst: u16,
-    /// Only these cases
-    #[arg(long, value_name = "CASE", value_delimiter = ',')]
-    only: Vec<Case>,
     #[command(flatten)]
-    output: Output,
-    /// Where `lb` and `shm-tool` are [default: where this program is]
-    #[arg(long, value_name = "DIR")]
-    bin_dir: Option<PathBuf>,
+    scope: Scope<Case>,
 }
 
 const EXAMPLES: &str = "\
@@ -112,17 +106,14 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
             .map(command_line)
             .zip(settings.peer_deactivate.as_ref().map(command_line)),
     });
-    let bin_dir = bin_dir(settings.bin_dir.as_ref())?;
-    settings.output.prepare()?;
-    let cases = if settings.only.is_empty() { Case::value_variants() } else { &settings.only };
-    let rig = Rig::new(bin_dir, peer)?;
     let effort = Effort {
         rounds: settings.rounds,
         duration: settings.seconds,
         burst: settings.burst.into(),
     };
     let mut saturation = Saturation::default();
-    settings.output.collect(&rig, effort, cases, |case| case.run(&rig, effort, &mut saturation))
+    let prepare = |dir| Rig::new(dir, peer);
+    settings.scope.measure(effort, prepare, |rig, case| case.run(rig, effort, &mut saturation))
 }
 
 /// Prints and draws what was saved.
@@ -131,15 +122,6 @@ pub fn run_report(settings: &Report) -> anyhow::Result<()> {
     let text = fs::read_to_string(&settings.file).with_context(read)?;
     let results = serde_json::from_str(&text).with_context(read)?;
     output::show(&results, settings.markdown, settings.plot_dir.as_deref())
-}
-
-/// Where the programs are: where the user says, or where this one is.
-fn bin_dir(given: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
-    if let Some(folder) = given {
-        return Ok(folder.clone());
-    }
-    let itself = std::env::current_exe().context("find this program")?;
-    Ok(itself.parent().context("find this program's folder")?.into())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

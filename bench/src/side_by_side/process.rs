@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, killpg};
@@ -16,6 +17,17 @@ use super::namespace::Namespace;
 
 /// How long it may take to end when asked.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The path of a program that was built before.
+pub fn built(bin_dir: &Path, program: &str) -> anyhow::Result<PathBuf> {
+    let path = bin_dir.join(program);
+    ensure!(
+        path.is_file(),
+        "{}: not there; build it (`cargo build --release`) or give --bin-dir",
+        path.display()
+    );
+    Ok(path)
+}
 
 /// A running program with all its processes. It ends when this is dropped.
 #[derive(Debug)]

@@ -18,6 +18,7 @@ use super::consumer::Consumer;
 use super::interrupt::Interrupt;
 use super::lab::{Lab, MARKS, Way};
 use super::load::{Load, Sent, generate};
+use super::process::built;
 use super::session::Session;
 use super::substitute::CommandLine;
 
@@ -117,12 +118,7 @@ impl Rig {
     /// be no other thread yet.
     pub fn new(bin_dir: PathBuf, peer: Option<Peer>) -> anyhow::Result<Self> {
         for program in ["lb", "shm-tool"] {
-            let path = bin_dir.join(program);
-            ensure!(
-                path.is_file(),
-                "{}: not there; build it (`cargo build --release`) or give --bin-dir",
-                path.display()
-            );
+            built(&bin_dir, program)?;
         }
         let signals = Interrupt::catch().context("catch signals")?;
         private_shared_memory().context("get shared memory of our own (needs root)")?;

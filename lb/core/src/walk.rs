@@ -236,7 +236,18 @@ fn keyed_unless_fragment<W: Wanted>(
     if ip.fragment.is_some() {
         return (Class::Fragment, Err(Reason::EarlyFragment));
     }
-    if icmp_version(&ip).is_some() {
+    whole_keyed(packet, &ip, config, wanted)
+}
+
+/// The same of a packet whose IP header is read and that starts with a transport header.
+#[inline(always)]
+fn whole_keyed<W: Wanted>(
+    packet: Packet<'_>,
+    ip: &ip::Ip<'_>,
+    config: &Config,
+    wanted: &W,
+) -> (Class, Result<W::Of, Reason>) {
+    if icmp_version(ip).is_some() {
         return icmp_keyed(packet, config, wanted);
     }
     flow_keyed(ip.addresses, ip.protocol, ip.payload, |ports| ports, &config.modes, wanted)
@@ -293,12 +304,7 @@ fn fragment_keyed<W: Wanted>(
     if ip.fragment.is_some_and(|fragment| fragment.offset > 0) {
         return (Class::Fragment, Err(Reason::EarlyFragment));
     }
-    let (_, key) = match icmp_version(&ip) {
-        Some(_) => icmp_keyed(packet, config, wanted),
-        None => {
-            flow_keyed(ip.addresses, ip.protocol, ip.payload, |ports| ports, &config.modes, wanted)
-        }
-    };
+    let (_, key) = whole_keyed(packet, &ip, config, wanted);
     let key = key.map_err(|reason| match reason {
         Reason::Truncated => Reason::FirstTooShort,
         other => other,

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Case, Effort, Entrant, figures, in_turns};
 use crate::side_by_side::bulk::Streams;
+use crate::side_by_side::output::name;
 use crate::side_by_side::results::{CaseResults, Column, Comparison};
 use crate::side_by_side::rig::{Rig, SLOTS};
 
@@ -16,7 +17,7 @@ pub fn run(rig: &Rig, effort: Effort) -> anyhow::Result<CaseResults> {
         let of = |alternative| Entrant::new(alternative, variant, streams);
         entrants.extend(rig.alternatives().into_iter().map(of));
     }
-    let measured = in_turns(rig, &Case::TcpBulk.name(), effort.rounds, &entrants, |entrant| {
+    let measured = in_turns(rig, &name(Case::TcpBulk), effort.rounds, &entrants, |entrant| {
         let mut consumer = rig.start(entrant.alternative, SLOTS)?;
         let streams = Streams::connect(rig.lab(entrant.alternative), entrant.setting)?;
         let (bytes_per_second, cpu) = streams.run(&rig.signals, || {
@@ -34,7 +35,7 @@ pub fn run(rig: &Rig, effort: Effort) -> anyhow::Result<CaseResults> {
         Ok(figures)
     })?;
     Ok(CaseResults {
-        name: Case::TcpBulk.name(),
+        name: name(Case::TcpBulk),
         what:
             "TCP with segmentation offload, as fast as it goes; answers take a plain route back; \
                nothing is pinned to a CPU."

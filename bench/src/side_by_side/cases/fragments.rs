@@ -5,6 +5,7 @@ use super::{Case, Effort, Entrant, figures, in_turns, pinning};
 use crate::side_by_side::consumer::Consumer;
 use crate::side_by_side::datagrams::{FRAGMENTS, Made, Order};
 use crate::side_by_side::load::{Load, Pace};
+use crate::side_by_side::output::name;
 use crate::side_by_side::results::{CaseResults, Column, Comparison, Figures};
 use crate::side_by_side::rig::{Alternative, Flow, Rig};
 use crate::side_by_side::session::Session;
@@ -115,12 +116,12 @@ fn measured(
     entrants: &[Entrant<Setting>],
     mut notes: Vec<String>,
 ) -> anyhow::Result<CaseResults> {
-    let measured = in_turns(rig, &case.name(), effort.rounds, entrants, |entrant| {
+    let measured = in_turns(rig, &name(case), effort.rounds, entrants, |entrant| {
         flow(rig, effort, entrant.alternative, entrant.setting).map(|flow| figures_of(&flow))
     })?;
     notes.extend(measured.notes);
     Ok(CaseResults {
-        name: case.name(),
+        name: name(case),
         what,
         columns: vec![
             Column::plotted("consumer", "consumer, µs/fragment", 2),

@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow};
 use super::{Case, Effort, Entrant, SMALL, Saturation, figures, in_turns, pinning, udp};
 use crate::side_by_side::interrupt::Interrupted;
 use crate::side_by_side::load::Pace;
+use crate::side_by_side::output::name;
 use crate::side_by_side::results::{CaseResults, Column, Comparison, Figures};
 use crate::side_by_side::rig::{Alternative, Rig, SLOTS};
 use crate::side_by_side::round_trip::{Ends, RoundTrips};
@@ -42,12 +43,12 @@ pub fn run(rig: &Rig, effort: Effort, saturation: &mut Saturation) -> anyhow::Re
             }
         }
     }
-    let measured = in_turns(rig, &Case::Latency.name(), effort.rounds, &entrants, |entrant| {
+    let measured = in_turns(rig, &name(Case::Latency), effort.rounds, &entrants, |entrant| {
         measure(rig, effort, entrant.alternative, entrant.setting)
     })?;
     notes.extend(measured.notes);
     Ok(CaseResults {
-        name: Case::Latency.name(),
+        name: name(Case::Latency),
         what: format!(
             "Round trip of single 36-byte UDP packets to an echo on the sink, about 3,000 a second, \
              the way back unqueued, while 64-byte packets are sent at 10 % and at 50 % of what the \

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Case, Effort, Entrant, SMALL, figures, in_turns};
 use crate::side_by_side::load::{Load, Pace};
+use crate::side_by_side::output::name;
 use crate::side_by_side::results::{CaseResults, Column};
 use crate::side_by_side::rig::{Alternative, Rig};
 
@@ -25,7 +26,7 @@ pub fn run(rig: &Rig, effort: Effort) -> anyhow::Result<CaseResults> {
             entrants.push(Entrant { name, ..entrant });
         }
     }
-    let measured = in_turns(rig, &Case::Memory.name(), 1, &entrants, |entrant| {
+    let measured = in_turns(rig, &name(Case::Memory), 1, &entrants, |entrant| {
         let (slots, targets) = entrant.setting;
         let mut consumer = rig.start_lb_with(slots, targets)?;
         // What is allocated or mapped lazily is there once packets have passed.
@@ -42,7 +43,7 @@ pub fn run(rig: &Rig, effort: Effort) -> anyhow::Result<CaseResults> {
     })?;
     notes.extend(measured.notes);
     Ok(CaseResults {
-        name: Case::Memory.name(),
+        name: name(Case::Memory),
         what: "Resident memory of lb with one queue, all N targets active, after 15,000 packets."
             .into(),
         columns: vec![

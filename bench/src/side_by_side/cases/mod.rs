@@ -115,10 +115,6 @@ impl Case {
             Case::Sctp => sctp::run(rig, effort),
         }
     }
-
-    fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().into()).unwrap_or_default()
-    }
 }
 
 /// Who is measured, in what variant of the case.
@@ -216,6 +212,7 @@ pub fn pinning(rig: &Rig) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::side_by_side::output::name;
 
     #[test]
     fn every_round_begins_with_another_one() {
@@ -236,7 +233,7 @@ mod tests {
 
     #[test]
     fn cases_have_names() {
-        let names: Vec<String> = Case::value_variants().iter().map(|case| case.name()).collect();
+        let names: Vec<String> = Case::value_variants().iter().copied().map(name).collect();
         let expected = "cpu-80k,flood,big,tcp-bulk,latency,queues,reconfigure,memory,fragments,fragments-limit,sctp";
         assert_eq!(names.join(","), expected);
     }

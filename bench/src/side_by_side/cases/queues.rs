@@ -2,6 +2,7 @@
 
 use super::{Case, Effort, Entrant, SMALL, in_turns, udp};
 use crate::side_by_side::load::{Load, Pace};
+use crate::side_by_side::output::name;
 use crate::side_by_side::results::{CaseResults, Comparison};
 use crate::side_by_side::rig::{Alternative, Rig};
 
@@ -13,7 +14,7 @@ pub fn run(rig: &Rig, effort: Effort) -> anyhow::Result<CaseResults> {
         ..Entrant::new(Alternative::Lb, "", setting)
     };
     let entrants = [entrant("one queue", (one, 1)), entrant("two queues", (two, 2))];
-    let measured = in_turns(rig, &Case::Queues.name(), effort.rounds, &entrants, |entrant| {
+    let measured = in_turns(rig, &name(Case::Queues), effort.rounds, &entrants, |entrant| {
         let (lab, queues) = entrant.setting;
         let mut consumer = rig.start_lb_unpinned(lab, queues)?;
         let load = Load { cpu: None, ..effort.load(rig, SMALL, Pace::Flood) };
@@ -21,7 +22,7 @@ pub fn run(rig: &Rig, effort: Effort) -> anyhow::Result<CaseResults> {
         Ok(udp::figures_of(&flow))
     })?;
     Ok(CaseResults {
-        name: Case::Queues.name(),
+        name: name(Case::Queues),
         what:
             "lb with one queue and with two (--queue-balance 0:1), 64-byte UDP packets as fast as \
                one core can send; nothing is pinned to a CPU, and the generator takes one of them."

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Case, Effort, Entrant, SMALL, figures, in_turns, pinning};
 use crate::side_by_side::lab::MARKS;
 use crate::side_by_side::load::{Load, Pace};
+use crate::side_by_side::output::name;
 use crate::side_by_side::results::{CaseResults, Column};
 use crate::side_by_side::rig::{Alternative, Peer, Rig};
 
@@ -32,7 +33,7 @@ pub fn run(rig: &Rig, effort: Effort) -> anyhow::Result<CaseResults> {
         entrants.extend(alternatives.iter().map(of));
     }
     let rounds = effort.rounds.min(ROUNDS);
-    let measured = in_turns(rig, &Case::Reconfigure.name(), rounds, &entrants, |entrant| {
+    let measured = in_turns(rig, &name(Case::Reconfigure), rounds, &entrants, |entrant| {
         let Entrant { alternative, setting: slots, .. } = *entrant;
         let mut consumer = rig.start(alternative, slots)?;
         let load = Load { duration: DURATION, ..effort.load(rig, SMALL, Pace::PerSecond(RATE)) };
@@ -50,7 +51,7 @@ pub fn run(rig: &Rig, effort: Effort) -> anyhow::Result<CaseResults> {
     })?;
     notes.extend(measured.notes);
     Ok(CaseResults {
-        name: Case::Reconfigure.name(),
+        name: name(Case::Reconfigure),
         what: format!(
             "800 changes of the table, each a command of its own, one of four targets taken out and \
              put back, spread over 240,000 64-byte UDP packets at 60,000/s; at most {ROUNDS} rounds; \

@@ -3,6 +3,7 @@
 use super::{Case, Effort, Entrant, SMALL, in_turns, pinning, udp};
 use crate::side_by_side::datagrams::{Made, Protocol};
 use crate::side_by_side::load::{Load, Pace};
+use crate::side_by_side::output::name;
 use crate::side_by_side::results::{CaseResults, Comparison};
 use crate::side_by_side::rig::{Alternative, Rig};
 
@@ -19,14 +20,14 @@ pub fn run(rig: &Rig, effort: Effort) -> anyhow::Result<CaseResults> {
             entrants.push(Entrant { name: name.into(), ..entrant });
         }
     }
-    let measured = in_turns(rig, &Case::Sctp.name(), effort.rounds, &entrants, |entrant| {
+    let measured = in_turns(rig, &name(Case::Sctp), effort.rounds, &entrants, |entrant| {
         let pace = Pace::PerSecond(RATE);
         let made = Some(Made::Whole(entrant.setting));
         let load = Load { made, ..effort.load(rig, SMALL, pace) };
         udp::flow(rig, entrant.alternative, load).map(|flow| udp::figures_of(&flow))
     })?;
     Ok(CaseResults {
-        name: Case::Sctp.name(),
+        name: name(Case::Sctp),
         what: format!(
             "64-byte packets of a raw socket, 80,000/s: SCTP with a DATA chunk, keyed by its ports, and UDP, keyed by \
              addresses and ports; {}.",

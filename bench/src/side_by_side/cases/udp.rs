@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Case, Effort, Entrant, SMALL, Saturation, figures, in_turns, pinning};
 use crate::side_by_side::load::{Load, Pace};
+use crate::side_by_side::output::name;
 use crate::side_by_side::results::{CaseResults, Column, Comparison, Figures};
 use crate::side_by_side::rig::{Alternative, Flow, Rig, SLOTS};
 
@@ -69,7 +70,7 @@ fn run(
         };
         entrants.extend(alternatives.into_iter().map(of));
     }
-    let measured = in_turns(rig, &case.name(), effort.rounds, &entrants, |entrant| {
+    let measured = in_turns(rig, &name(case), effort.rounds, &entrants, |entrant| {
         flow(rig, entrant.alternative, entrant.setting).map(|flow| figures_of(&flow))
     })?;
     let paced = variants.iter().any(|(_, _, pace)| *pace != Pace::Flood);
@@ -86,7 +87,7 @@ fn run(
         comparisons.push(Comparison::ratio("delivered", "delivered", "peer"));
     }
     Ok(CaseResults {
-        name: case.name(),
+        name: name(case),
         what,
         columns: columns(flooded),
         comparisons,

@@ -17,6 +17,7 @@ use super::{Case, Extent, SLOTS};
 use crate::report::Spread;
 use crate::side_by_side::cases::{Entrant, figures, in_turns};
 use crate::side_by_side::lab::MARK_BIT;
+use crate::side_by_side::output::name;
 use crate::side_by_side::results::{CaseResults, Column, Figures};
 use crate::side_by_side::rig::{Alternative, Rig, TABLE};
 
@@ -87,7 +88,7 @@ pub fn run(rig: &Rig, extent: Extent) -> anyhow::Result<CaseResults> {
             });
         }
     }
-    let case = Case::Change.to_string();
+    let case = name(Case::Change);
     let measured = in_turns(rig, &case, extent.effort.rounds, &entrants, |entrant| {
         let (slots, share) = entrant.setting;
         measure(rig, slots, share)

@@ -14,6 +14,7 @@ use crate::report::Spread;
 use crate::side_by_side::cases::{Effort, Entrant, SMALL, figures, in_turns, pinning};
 use crate::side_by_side::lab::{Lab, MARK_BIT, Way};
 use crate::side_by_side::load::{Load, Pace};
+use crate::side_by_side::output::name;
 use crate::side_by_side::results::{CaseResults, Column, Figures};
 use crate::side_by_side::rig::{Alternative, Rig};
 
@@ -41,7 +42,7 @@ pub fn run(rig: &Rig, extent: Extent) -> anyhow::Result<CaseResults> {
         let of = |plane| Entrant::new(plane, format!("M = {slots}"), slots);
         entrants.extend(PLANES.map(of));
     }
-    let case = Case::FirstPacket.to_string();
+    let case = name(Case::FirstPacket);
     let effort = extent.effort;
     let measured = in_turns(rig, &case, effort.rounds, &entrants, |entrant| {
         measure(rig, effort, &lab, &arrivals, entrant.alternative, entrant.setting)

@@ -9,6 +9,7 @@ use super::router::Router;
 use super::{Case, Extent, SLOTS};
 use crate::side_by_side::cases::{Entrant, figures, in_turns};
 use crate::side_by_side::lab::MARK_BIT;
+use crate::side_by_side::output::name;
 use crate::side_by_side::results::{CaseResults, Column};
 use crate::side_by_side::rig::{Alternative, Rig};
 
@@ -31,7 +32,7 @@ pub fn run(rig: &Rig, extent: Extent) -> anyhow::Result<CaseResults> {
             ..Entrant::new(Alternative::Fast, "", slots)
         })
         .collect();
-    let case = Case::Memory.to_string();
+    let case = name(Case::Memory);
     let measured = in_turns(rig, &case, extent.effort.rounds, &entrants, |entrant| {
         let slots = entrant.setting;
         let marks: Vec<u32> = (MARK_BIT..).take(TARGETS as usize).collect();

@@ -8,14 +8,12 @@ mod memory;
 mod router;
 mod targets;
 
-use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
 use super::cases::Effort;
-use super::output::Output;
+use super::output::Scope;
 use super::results::CaseResults;
 use super::rig::{Alternative, Rig};
 
@@ -29,17 +27,11 @@ pub struct Settings {
     /// Length of each load
     #[arg(long, value_name = "S", default_value = "3", value_parser = super::seconds)]
     seconds: Duration,
-    /// Only these cases
-    #[arg(long, value_name = "CASE", value_delimiter = ',')]
-    only: Vec<Case>,
     /// Tables of no more slots than this
     #[arg(long, value_name = "M", default_value_t = 1_000_003, value_parser = clap::value_parser!(u32).range(997..))]
     max_slots: u32,
     #[command(flatten)]
-    output: Output,
-    /// Where `lb` and `shm-tool` are [default: where this program is]
-    #[arg(long, value_name = "DIR")]
-    bin_dir: Option<PathBuf>,
+    scope: Scope<Case>,
 }
 
 const EXAMPLES: &str = "\
@@ -63,13 +55,6 @@ enum Case {
     Memory,
 }
 
-impl fmt::Display for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = self.to_possible_value();
-        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
-    }
-}
-
 /// Sizes of tables.
 const SLOTS: [u32; 4] = [997, 10_007, 65_537, 1_000_003];
 /// Both planes.
@@ -91,13 +76,9 @@ impl Extent {
 
 /// Measures and reports.
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
-    let bin_dir = super::bin_dir(settings.bin_dir.as_ref())?;
-    settings.output.prepare()?;
-    let cases = if settings.only.is_empty() { Case::value_variants() } else { &settings.only };
-    let rig = Rig::new(bin_dir, None)?;
     let effort = Effort { rounds: settings.rounds, duration: settings.seconds, burst: 16 };
     let extent = Extent { effort, max_slots: settings.max_slots };
-    settings.output.collect(&rig, effort, cases, |case| case.run(&rig, extent))
+    settings.scope.measure(effort, |dir| Rig::new(dir, None), |rig, case| case.run(rig, extent))
 }
 
 impl Case {
@@ -119,10 +100,11 @@ fn millis_between(from: i128, to: i128) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::side_by_side::output::name;
 
     #[test]
     fn cases_have_names() {
-        let names: Vec<String> = Case::value_variants().iter().map(Case::to_string).collect();
+        let names: Vec<String> = Case::value_variants().iter().copied().map(name).collect();
         assert_eq!(names.join(","), "change,first-packet,targets,memory");
     }
 

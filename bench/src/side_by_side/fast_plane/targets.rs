@@ -5,6 +5,7 @@ use super::{Case, Extent, PLANES};
 use crate::side_by_side::cases::{Entrant, SMALL, in_turns, pinning, udp};
 use crate::side_by_side::lab::{Lab, MARK_BIT, Way};
 use crate::side_by_side::load::Pace;
+use crate::side_by_side::output::name;
 use crate::side_by_side::results::{CaseResults, Comparison};
 use crate::side_by_side::rig::Rig;
 
@@ -17,12 +18,12 @@ pub fn run(rig: &Rig, extent: Extent) -> anyhow::Result<CaseResults> {
     let mut entrants = Vec::new();
     for plane in PLANES {
         let of = |targets| Entrant {
-            name: name(targets),
+            name: title(targets),
             ..Entrant::new(plane, plane.to_string(), targets)
         };
         entrants.extend(TARGETS.map(of));
     }
-    let case = Case::Targets.to_string();
+    let case = name(Case::Targets);
     let measured = in_turns(rig, &case, effort.rounds, &entrants, |entrant| {
         let targets = entrant.setting;
         let marks: Vec<u32> = (MARK_BIT..).take(targets as usize).collect();
@@ -32,7 +33,7 @@ pub fn run(rig: &Rig, extent: Extent) -> anyhow::Result<CaseResults> {
         let (flow, ()) = rig.measure(&lab, Some(&mut lb), load, || Ok(()))?;
         Ok(udp::figures_of(&flow))
     })?;
-    let first = name(TARGETS[0]);
+    let first = title(TARGETS[0]);
     Ok(CaseResults {
         name: case,
         what: format!(
@@ -51,6 +52,6 @@ pub fn run(rig: &Rig, extent: Extent) -> anyhow::Result<CaseResults> {
     })
 }
 
-fn name(targets: u32) -> String {
+fn title(targets: u32) -> String {
     format!("N = {targets}")
 }

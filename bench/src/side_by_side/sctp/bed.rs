@@ -14,7 +14,8 @@ use serde_json::Value;
 
 use crate::side_by_side::interrupt::Interrupt;
 use crate::side_by_side::namespace::Namespace;
-use crate::side_by_side::process::Process;
+use crate::side_by_side::output::name;
+use crate::side_by_side::process::{Process, built};
 use crate::side_by_side::rig::{private_shared_memory, with_private_folder};
 use crate::side_by_side::session::Session;
 
@@ -29,8 +30,7 @@ pub enum Stack {
 
 impl fmt::Display for Stack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = self.to_possible_value();
-        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
+        f.write_str(&name(*self))
     }
 }
 
@@ -89,12 +89,7 @@ impl Bed {
     /// The process gets a mount namespace with shared memory of its own, so there must be no other thread
     /// yet.
     pub fn new(bin_dir: &Path, stack: Stack) -> anyhow::Result<Self> {
-        let program = bin_dir.join("sctpt");
-        ensure!(
-            program.is_file(),
-            "{}: not there; build it (`cargo build --release`) or give --bin-dir",
-            program.display()
-        );
+        let program = built(bin_dir, "sctpt")?;
         let signals = Interrupt::catch().context("catch signals")?;
         private_shared_memory().context("get shared memory of our own (needs root)")?;
         let pin = thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1);

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::bed::Bed;
 use super::{Case, Extent};
 use crate::side_by_side::cases::{Entrant, figures, in_turns};
+use crate::side_by_side::output::name;
 use crate::side_by_side::results::{CaseResults, Column, Figures};
 use crate::side_by_side::table::grouped;
 
@@ -43,7 +44,7 @@ pub fn associations(bed: &Bed, extent: Extent) -> anyhow::Result<CaseResults> {
             entrants.push(Entrant::new(bed.stack, variant, setting));
         }
     }
-    let case = Case::Associations.to_string();
+    let case = name(Case::Associations);
     let measured =
         in_turns(bed, &case, extent.rounds, &entrants, |entrant| come_up(bed, entrant.setting))?;
     Ok(CaseResults {
@@ -93,7 +94,7 @@ pub fn messages(bed: &Bed, extent: Extent) -> anyhow::Result<CaseResults> {
             entrants.push(Entrant::new(bed.stack, variant, setting));
         }
     }
-    let case = Case::Messages.to_string();
+    let case = name(Case::Messages);
     let measured = in_turns(bed, &case, extent.rounds, &entrants, |entrant| {
         exchange(bed, entrant.setting, extent.duration)
     })?;

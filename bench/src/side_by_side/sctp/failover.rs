@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use super::bed::{Bed, Way};
 use super::{Case, Extent};
 use crate::side_by_side::cases::{Entrant, figures, in_turns};
+use crate::side_by_side::output::name;
 use crate::side_by_side::results::{CaseResults, Column, Figures};
 
 const ASSOCIATIONS: u64 = 16;
@@ -74,7 +75,7 @@ pub fn run(bed: &Bed, extent: Extent) -> anyhow::Result<CaseResults> {
     let entrants: Vec<_> = settings(extent.rto)
         .map(|setting| Entrant::new(bed.stack, setting.title(), setting))
         .collect();
-    let case = Case::Failover.to_string();
+    let case = name(Case::Failover);
     let measured =
         in_turns(bed, &case, extent.rounds, &entrants, |entrant| measure(bed, entrant.setting))?;
     Ok(CaseResults {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::output::Output;
+use super::output::Scope;
 use super::results::CaseResults;
 use bed::{Bed, Stack};
 
@@ -24,9 +24,6 @@ pub struct Settings {
     /// How long messages are sent as fast as they are taken
     #[arg(long, value_name = "S", default_value = "5", value_parser = super::seconds)]
     seconds: Duration,
-    /// Only these cases
-    #[arg(long, value_name = "CASE", value_delimiter = ',')]
-    only: Vec<Case>,
     /// Failovers with this retransmission time-out alone
     #[arg(long, value_name = "RTO")]
     rto: Option<failover::Rto>,
@@ -34,10 +31,7 @@ pub struct Settings {
     #[arg(long, default_value = "user")]
     stack: Stack,
     #[command(flatten)]
-    output: Output,
-    /// Where `sctpt` is [default: where this program is]
-    #[arg(long, value_name = "DIR")]
-    bin_dir: Option<PathBuf>,
+    scope: Scope<Case>,
 }
 
 const EXAMPLES: &str = "\
@@ -59,13 +53,6 @@ enum Case {
     Messages,
 }
 
-impl fmt::Display for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = self.to_possible_value();
-        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
-    }
-}
-
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
 struct Extent {
@@ -83,12 +70,9 @@ impl fmt::Display for Extent {
 
 /// Measures and reports.
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
-    let bin_dir = super::bin_dir(settings.bin_dir.as_ref())?;
-    settings.output.prepare()?;
-    let cases = if settings.only.is_empty() { Case::value_variants() } else { &settings.only };
-    let bed = Bed::new(&bin_dir, settings.stack)?;
     let extent = Extent { rounds: settings.rounds, duration: settings.seconds, rto: settings.rto };
-    settings.output.collect(&bed, extent, cases, |case| case.run(&bed, extent))
+    let prepare = |dir: PathBuf| Bed::new(&dir, settings.stack);
+    settings.scope.measure(extent, prepare, |bed, case| case.run(bed, extent))
 }
 
 impl Case {
@@ -104,10 +88,11 @@ impl Case {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::side_by_side::output::name;
 
     #[test]
     fn cases_have_names() {
-        let names: Vec<String> = Case::value_variants().iter().map(Case::to_string).collect();
+        let names: Vec<String> = Case::value_variants().iter().copied().map(name).collect();
         assert_eq!(names.join(","), "failover,associations,messages");
     }
 }

@@ -14,7 +14,7 @@ use nix::sys::time::TimeValLike;
 
 use crate::side_by_side::interrupt::Interrupt;
 use crate::side_by_side::namespace::Namespace;
-use crate::side_by_side::process::Process;
+use crate::side_by_side::process::{Process, built};
 use crate::side_by_side::session::Session;
 
 /// A program that makes traffic.
@@ -77,12 +77,7 @@ impl Bed {
     /// Looks which programs there are.
     pub fn new(bin_dir: PathBuf) -> anyhow::Result<Self> {
         for ours in [Generator::Ctraffic, Generator::Kahttp, Generator::Mconnect] {
-            let path = bin_dir.join(ours.to_string());
-            ensure!(
-                path.is_file(),
-                "{}: not there; build it (`cargo build --release`) or give --bin-dir",
-                path.display()
-            );
+            built(&bin_dir, &ours.to_string())?;
         }
         let signals = Interrupt::catch().context("catch signals")?;
         raise_open_file_limit().context("raise the limit of open files")?;

@@ -8,6 +8,7 @@ use super::pace::PORT;
 use super::requests::{CLIENTS, columns, comparisons, for_each, wrk};
 use super::{Case, Extent, entrants, said};
 use crate::side_by_side::cases::in_turns;
+use crate::side_by_side::output::name;
 use crate::side_by_side::results::{CaseResults, Figures};
 
 /// More than anybody can make in the time.
@@ -28,7 +29,7 @@ pub fn run(bed: &Bed, extent: Extent) -> anyhow::Result<CaseResults> {
         (Generator::Wrk, "HTTP", Protocol::Http),
     ];
     let entrants = entrants(bed, &all);
-    let case = Case::Connections.to_string();
+    let case = name(Case::Connections);
     let measured = in_turns(bed, &case, extent.rounds, &entrants, |entrant| {
         connect(bed, entrant.alternative, entrant.setting, extent.duration)
     })?;

@@ -10,6 +10,7 @@ use super::pace::PORT;
 use super::requests::server as http_server;
 use super::{Case, Extent, entrants};
 use crate::side_by_side::cases::{figures, in_turns};
+use crate::side_by_side::output::name;
 use crate::side_by_side::results::{CaseResults, Column};
 
 /// What a program needs with these is not counted to the others.
@@ -42,7 +43,7 @@ pub fn run(bed: &Bed, extent: Extent) -> anyhow::Result<CaseResults> {
         (Generator::Wrk, "TLS", Kind::Tls),
     ];
     let entrants = entrants(bed, &all);
-    let case = Case::Memory.to_string();
+    let case = name(Case::Memory);
     let many = extent.connections;
     let measured = in_turns(bed, &case, extent.rounds, &entrants, |entrant| {
         let (generator, kind) = (entrant.alternative, entrant.setting);

@@ -10,13 +10,12 @@ mod said;
 mod streams;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
 use super::cases::Entrant;
-use super::output::Output;
+use super::output::Scope;
 use super::results::{CaseResults, Row};
 use bed::{Bed, Generator};
 
@@ -36,14 +35,8 @@ pub struct Settings {
     /// Connections of which the memory is measured
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=20_000))]
     connections: u32,
-    /// Only these cases
-    #[arg(long, value_name = "CASE", value_delimiter = ',')]
-    only: Vec<Case>,
     #[command(flatten)]
-    output: Output,
-    /// Where `ctraffic`, `kahttp` and `mconnect` are [default: where this program is]
-    #[arg(long, value_name = "DIR")]
-    bin_dir: Option<PathBuf>,
+    scope: Scope<Case>,
 }
 
 const EXAMPLES: &str = "\
@@ -72,13 +65,6 @@ enum Case {
     Memory,
 }
 
-impl fmt::Display for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = self.to_possible_value();
-        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
-    }
-}
-
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
 struct Extent {
@@ -101,18 +87,14 @@ impl fmt::Display for Extent {
 
 /// Measures and reports.
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
-    let bin_dir = super::bin_dir(settings.bin_dir.as_ref())?;
-    settings.output.prepare()?;
-    let cases = if settings.only.is_empty() { Case::value_variants() } else { &settings.only };
-    let bed = Bed::new(bin_dir)?;
     let extent = Extent {
         rounds: settings.rounds,
         duration: settings.seconds,
         pace_duration: settings.pace_seconds,
         connections: settings.connections,
     };
-    settings.output.collect(&bed, extent, cases, |case| {
-        let mut results = case.run(&bed, extent)?;
+    settings.scope.measure(extent, Bed::new, |bed, case| {
+        let mut results = case.run(bed, extent)?;
         // Who is not here has a row, too: nobody may think that it was forgotten.
         results.rows.extend(case.rivals().iter().filter(|rival| !bed.has(**rival)).map(missing));
         Ok(results)
@@ -155,10 +137,11 @@ fn missing(rival: &Generator) -> Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::side_by_side::output::name;
 
     #[test]
     fn cases_have_names() {
-        let names: Vec<String> = Case::value_variants().iter().map(Case::to_string).collect();
+        let names: Vec<String> = Case::value_variants().iter().copied().map(name).collect();
         assert_eq!(names.join(","), "pace,packets,streams,connections,requests,memory");
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::bed::{Bed, Generator, Network, SERVER, SINK_PORT};
 use super::{Case, Extent, said};
 use crate::side_by_side::cases::{Entrant, figures, in_turns};
+use crate::side_by_side::output::name;
 use crate::side_by_side::results::{CaseResults, Column};
 use crate::side_by_side::table::grouped;
 
@@ -31,7 +32,7 @@ pub fn run(bed: &Bed, extent: Extent) -> anyhow::Result<CaseResults> {
             rivals.into_iter().filter(|rival| bed.has(*rival)).map(|rival| of(rival, rate)),
         );
     }
-    let case = Case::Pace.to_string();
+    let case = name(Case::Pace);
     let time = extent.pace_duration;
     let measured = in_turns(bed, &case, extent.rounds, &entrants, |entrant| {
         let network = bed.network()?;

@@ -7,12 +7,13 @@ use super::bed::{Bed, Generator, SERVER, SINK_PORT};
 use super::pace::{PAYLOAD, PORT};
 use super::{Case, Extent, entrants, said};
 use crate::side_by_side::cases::{figures, in_turns};
+use crate::side_by_side::output::name;
 use crate::side_by_side::results::{CaseResults, Column, Comparison, Figures};
 
 pub fn run(bed: &Bed, extent: Extent) -> anyhow::Result<CaseResults> {
     let generators = [Generator::Ctraffic, Generator::Iperf, Generator::Hping3];
     let entrants = entrants(bed, &generators.map(|generator| (generator, "", ())));
-    let case = Case::Packets.to_string();
+    let case = name(Case::Packets);
     let measured = in_turns(bed, &case, extent.rounds, &entrants, |entrant| {
         send(bed, entrant.alternative, extent.duration)
     })?;
@@ -67,12 +68,8 @@ fn send(bed: &Bed, generator: Generator, time: Duration) -> anyhow::Result<Figur
             ),
         ),
     };
-    let both = network.run_both(
-        bed.command(generator, &server),
-        PORT,
-        bed.command(generator, &flags),
-        time,
-    )?;
+    let [server, client] = [server, flags].map(|flags| bed.command(generator, &flags));
+    let both = network.run_both(server, PORT, client, time)?;
     let (run, passed) = match generator {
         Generator::Iperf => {
             let run = said::iperf_udp(&both.said)?;

@@ -10,6 +10,7 @@ use super::pace::PORT;
 use super::said::Run;
 use super::{Case, Extent, entrants, said};
 use crate::side_by_side::cases::{figures, in_turns};
+use crate::side_by_side::output::name;
 use crate::side_by_side::results::{CaseResults, Column, Comparison, Figures};
 
 /// Clients, each with a connection.
@@ -32,7 +33,7 @@ pub fn run(bed: &Bed, extent: Extent) -> anyhow::Result<CaseResults> {
         (Generator::Kahttp, "HTTP/2", Kind::Http2),
     ];
     let entrants = entrants(bed, &all);
-    let case = Case::Requests.to_string();
+    let case = name(Case::Requests);
     let measured = in_turns(bed, &case, extent.rounds, &entrants, |entrant| {
         ask(bed, entrant.alternative, entrant.setting, extent.duration)
     })?;

@@ -6,6 +6,7 @@ use super::bed::{Bed, Generator, SERVER};
 use super::pace::PORT;
 use super::{Case, Extent, entrants, said};
 use crate::side_by_side::cases::{figures, in_turns};
+use crate::side_by_side::output::name;
 use crate::side_by_side::results::{CaseResults, Column, Comparison, Figures};
 
 /// The longest packet of `ctraffic`.
@@ -17,7 +18,7 @@ pub fn run(bed: &Bed, extent: Extent) -> anyhow::Result<CaseResults> {
         [Generator::Ctraffic, Generator::Iperf].map(|generator| (generator, variant, streams))
     };
     let entrants = entrants(bed, &VARIANTS.map(of).concat());
-    let case = Case::Streams.to_string();
+    let case = name(Case::Streams);
     let measured = in_turns(bed, &case, extent.rounds, &entrants, |entrant| {
         send(bed, entrant.alternative, entrant.setting, extent.duration)
     })?;
@@ -55,12 +56,8 @@ fn send(bed: &Bed, generator: Generator, streams: u32, time: Duration) -> anyhow
             ),
         ),
     };
-    let both = network.run_both(
-        bed.command(generator, &server),
-        PORT,
-        bed.command(generator, &flags),
-        time,
-    )?;
+    let [server, client] = [server, flags].map(|flags| bed.command(generator, &flags));
+    let both = network.run_both(server, PORT, client, time)?;
     let bits = match generator {
         Generator::Iperf => said::iperf_tcp(&both.said)?,
         _ => {

@@ -1,6 +1,6 @@
 //! The analysis of saved statistics.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::process::{Command, Stdio};
 
 use crate::harness::{CTRAFFIC, Server, collect, run};
@@ -17,7 +17,11 @@ fn analyze(arguments: &[&str], statistics: &str) -> crate::harness::Run {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(statistics.as_bytes()).unwrap();
+    // Who ends for another reason does not read them.
+    match child.stdin.take().unwrap().write_all(statistics.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        written => written.unwrap(),
+    }
     collect(child)
 }
 

@@ -3,12 +3,30 @@
 use std::collections::BTreeSet;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Child;
 
 use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};
 use traffic::process::host_name;
 
 use crate::harness::{MCONNECT, PATIENCE, Server, collect, run, send_signal, start};
+
+/// A client of a server that the test plays.
+fn ask_tcp(options: &[&str]) -> (TcpListener, Child) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let client = start(MCONNECT, &[&["-address", &address], options].concat());
+    (listener, client)
+}
+
+/// The same over UDP.
+fn ask_udp(options: &[&str]) -> (UdpSocket, Child) {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    let address = server.local_addr().unwrap().to_string();
+    let client = start(MCONNECT, &[&["-udp", "-address", &address], options].concat());
+    (server, client)
+}
 
 #[test]
 fn a_refused_connection_is_counted_and_explained() {
@@ -51,11 +69,7 @@ fn a_source_that_cannot_be_used_is_a_failed_connect() {
 
 #[test]
 fn a_closed_connection_is_a_failed_read() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = start(
-        MCONNECT,
-        &["-address", &listener.local_addr().unwrap().to_string(), "-nconn=2", "-output=json"],
-    );
+    let (listener, client) = ask_tcp(&["-nconn=2", "-output=json"]);
     drop(listener.accept().unwrap());
     listener.accept().unwrap().0.write_all(b"vm-001").unwrap();
     let run = collect(client);
@@ -66,11 +80,7 @@ fn a_closed_connection_is_a_failed_read() {
 
 #[test]
 fn hosts_are_counted_each_and_sorted() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = start(
-        MCONNECT,
-        &["-address", &listener.local_addr().unwrap().to_string(), "-nconn=6", "-maxconcurrent=3"],
-    );
+    let (listener, client) = ask_tcp(&["-nconn=6", "-maxconcurrent=3"]);
     let held: Vec<TcpStream> = ["vm-003", "vm-001", "vm-002", "vm-001", "vm-003", "vm-003"]
         .map(|name| {
             let (mut stream, _) = listener.accept().unwrap();
@@ -88,20 +98,8 @@ fn hosts_are_counted_each_and_sorted() {
 /// slot has to be passed on three times, and not too early.
 #[test]
 fn a_late_udp_answer_counts_and_its_slot_is_passed_on() {
-    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
-    server.set_read_timeout(Some(PATIENCE)).unwrap();
-    let client = start(
-        MCONNECT,
-        &[
-            "-udp",
-            "-address",
-            &server.local_addr().unwrap().to_string(),
-            "-nconn=4",
-            "-maxconcurrent=1",
-            "-timeout=20s",
-            "-output=json",
-        ],
-    );
+    let (server, client) =
+        ask_udp(&["-nconn=4", "-maxconcurrent=1", "-timeout=20s", "-output=json"]);
     let peers = [(); 4].map(|()| {
         let mut buffer = [0; 64];
         let (length, peer) = server.recv_from(&mut buffer).unwrap();
@@ -143,18 +141,7 @@ fn what_is_not_answered_in_time_is_a_failed_read() {
 
 #[test]
 fn a_kept_connection_is_counted_once_whatever_it_reads() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = start(
-        MCONNECT,
-        &[
-            "-keep",
-            "-address",
-            &listener.local_addr().unwrap().to_string(),
-            "-nconn=4",
-            "-maxconcurrent=1",
-            "-output=json",
-        ],
-    );
+    let (listener, client) = ask_tcp(&["-keep", "-nconn=4", "-maxconcurrent=1", "-output=json"]);
     // With one slot the next connection says that this one was answered.
     let mut held = Vec::new();
     for _ in 0..3 {
@@ -240,19 +227,7 @@ fn a_signal_ends_the_client_with_its_report() {
 #[test]
 fn sources_come_from_the_subnet_and_a_seed_repeats_them() {
     let tcp = |cidr, seed| {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = start(
-            MCONNECT,
-            &[
-                "-address",
-                &listener.local_addr().unwrap().to_string(),
-                "-srccidr",
-                cidr,
-                "-seed",
-                seed,
-                "-nconn=50",
-            ],
-        );
+        let (listener, client) = ask_tcp(&["-srccidr", cidr, "-seed", seed, "-nconn=50"]);
         let sources: Vec<IpAddr> = (0..50)
             .map(|_| {
                 let (mut stream, peer) = listener.accept().unwrap();
@@ -280,18 +255,7 @@ fn sources_come_from_the_subnet_and_a_seed_repeats_them() {
 
 #[test]
 fn udp_sources_come_from_the_subnet() {
-    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
-    server.set_read_timeout(Some(PATIENCE)).unwrap();
-    let client = start(
-        MCONNECT,
-        &[
-            "-udp",
-            "-address",
-            &server.local_addr().unwrap().to_string(),
-            "-srccidr=127.7.0.0/16",
-            "-nconn=50",
-        ],
-    );
+    let (server, client) = ask_udp(&["-srccidr=127.7.0.0/16", "-nconn=50"]);
     let mut sources = BTreeSet::new();
     for _ in 0..50 {
         let (_, peer) = server.recv_from(&mut [0; 64]).unwrap();
