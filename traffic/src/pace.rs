@@ -41,6 +41,18 @@ impl Pace {
         self.next += 1;
     }
 
+    /// Takes the next packet, and skips those that were due longer ago than `grain`; returns how many these
+    /// are. For those whose clock wakes them up to a grain late, which must not cost packets.
+    pub fn take_within(&mut self, now: Instant, grain: Duration) -> u64 {
+        match now.checked_sub(grain) {
+            Some(then) if self.due() <= then => self.take(then),
+            _ => {
+                self.advance();
+                0
+            }
+        }
+    }
+
     /// Takes the next packet and all others that are due; returns how many
     /// others these are. Not to be called before the packet is due.
     pub fn take(&mut self, now: Instant) -> u64 {
@@ -114,6 +126,19 @@ mod tests {
         assert_eq!(pace.take(begin + Duration::from_millis(550)), 4);
         // The phase is kept.
         assert_eq!(pace.due(), begin + Duration::from_millis(600));
+    }
+
+    #[test]
+    fn a_late_clock_costs_nothing_and_a_pause_does() {
+        let (mut pace, begin) = pace(10_000.0);
+        let (grain, now) = (Duration::from_millis(2), begin + Duration::from_millis(1));
+        for number in 0..10 {
+            assert_eq!(pace.due(), begin + Duration::from_micros(100 * number));
+            assert_eq!(pace.take_within(now, grain), 0);
+        }
+        // Number 10 is sent; 11 to 30 are 2 ms late and more, the rest is caught up with.
+        assert_eq!(pace.take_within(now + Duration::from_millis(4), grain), 20);
+        assert_eq!(pace.due(), begin + Duration::from_micros(3_100));
     }
 
     #[test]

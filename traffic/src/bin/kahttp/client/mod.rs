@@ -100,6 +100,9 @@ const FINISH_LIMIT: Duration = Duration::from_secs(1);
 const RETRY_STEP: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
 
+/// The runtime's clock goes in milliseconds, and rounds up: requests that are late by no more are sent still.
+const CLOCK_GRAIN: Duration = Duration::from_millis(2);
+
 /// Clients that are made at most for each one of the run.
 const REPLACEMENTS: u64 = 10;
 
@@ -183,7 +186,7 @@ impl Run {
                 return;
             };
             let now = Instant::now();
-            let skipped = pace.take(now);
+            let skipped = pace.take_within(now, CLOCK_GRAIN);
             self.count_request(skipped);
             let answered = timeout_at((now + LIMIT).into(), open.ask(settings)).await;
             self.state.borrow_mut().waiting -= 1;
