@@ -77,6 +77,7 @@ bench: deps build ## measure lb and the traffic tools, beside other programs too
 	bench side-by-side $${PEER:+--peer "$$PEER"}
 	bench fast-plane
 	bench traffic
+	bench sctp --only associations,messages
 
 # command:package
 TOOLS := awk:mawk bash:bash busybox:busybox cc:gcc curl:curl ethtool:ethtool ip:iproute2 \
