@@ -23,6 +23,7 @@ use crate::current::Current;
 use crate::express::Express;
 use crate::fragments::{self, FragSettings, Shared};
 use crate::installed::Installed;
+use crate::means::Means;
 use crate::mirror::{Mirror, Mirrored, Wake};
 use crate::overload::Overload;
 use crate::skew::{Handed, Skew, Told};
@@ -231,11 +232,11 @@ fn install_rules(
     current: &Current,
 ) -> anyhow::Result<Option<Mirror>> {
     let Some(rules) = &settings.rules else { return Ok(None) };
-    let RuleSettings { wanted, fast, express } = rules;
+    let RuleSettings { wanted, express, .. } = rules;
     let installed = Installed::open(&settings.instance)?;
     let open = || Express::open(express.clone(), &wanted.vips, Instant::now());
     let express = (!express.is_empty()).then(open).transpose().context("ask for routes")?;
-    Mirror::install(installed, (wanted.clone(), *fast, express), policy, current).map(Some)
+    Mirror::install(installed, (Means::new(rules), express), policy, current).map(Some)
 }
 
 /// The device by which held fragments come in once more. It must be there before the workers.
