@@ -18,16 +18,15 @@ use std::time::Instant;
 
 use lb_core::fast::{Content, Family, Lane, lanes};
 use lb_core::table::Config;
-use lb_core::wire::{protocol, sctp};
 use lb_sys::capability::Capability;
 use lb_sys::nft::{Base, Comparison, Expression, Hook, MapValue, Meta, Rule, TableFamily};
 use lb_sys::privilege;
 use lb_sys::route::{NextHop, Query, Routes, Which};
 
 use crate::cidr::Cidr;
+use crate::rules::guards::{guards, inits};
 use crate::rules::steps::{
-    FIRST, NFPROTO_IPV4, NFPROTO_IPV6, equal, find_mark, first_chunk, is_protocol, is_vip, network,
-    not_equal, protocol_name,
+    FIRST, NFPROTO_IPV4, NFPROTO_IPV6, equal, find_mark, is_protocol, is_vip, network, protocol_name,
 };
 use crate::rules::{Map, Table, Wanted, chain, name_of, rule};
 
@@ -96,26 +95,9 @@ impl Ways {
     fn lane_rule(&self, wanted: &Wanted, lane: &Lane, config: &Config, map: &Map) -> Rule {
         let mut expressions = is_protocol(lane).to_vec();
         expressions.extend(self.is_plain(lane));
-        if wanted.mark_mask != u32::MAX {
-            let theirs = (!wanted.mark_mask).to_ne_bytes();
-            expressions.extend([
-                Expression::Meta { key: Meta::Mark, to: FIRST },
-                Expression::And { register: FIRST, mask: theirs.to_vec() },
-                equal(FIRST, &[0; 4]),
-            ]);
-        }
-        if lane.protocol == protocol::UDP {
-            let ports = config.modes.sctp_encap.0.into_iter().filter(|port| *port != 0);
-            expressions.extend(ports.flat_map(|port| {
-                let load =
-                    Expression::Payload { base: Base::Transport, offset: 2, len: 2, to: FIRST };
-                [load, not_equal(FIRST, &port.to_be_bytes())]
-            }));
-        }
-        if lane.protocol == protocol::SCTP && wanted.show_inits {
-            // The fast plane shows them to the queue.
-            expressions.extend([first_chunk(FIRST), not_equal(FIRST, &[sctp::INIT])]);
-        }
+        let guards = guards(wanted, lane.family, &config.modes).into_iter().chain(inits(wanted));
+        let guards = guards.filter(|guard| guard.concerns(lane));
+        expressions.extend(guards.flat_map(|guard| guard.no_such()));
         let (find, mark) = find_mark(lane, config, map);
         expressions.extend(find);
         // The addresses are hashed: their registers are free.
@@ -165,9 +147,6 @@ impl Ways {
             Family::V4 => vec![
                 network(0, 1, FIRST),
                 equal(FIRST, &[NO_OPTIONS]),
-                network(4, 4, FIRST),
-                Expression::And { register: FIRST, mask: vec![0, 0, 0x3f, 0xff] },
-                equal(FIRST, &[0; 4]),
                 network(8, 1, FIRST),
                 compare(Comparison::Greater, &[1]),
                 network(2, 2, FIRST),
