@@ -350,9 +350,10 @@ impl Mirror {
                 if express.find(&marks, Instant::now())? {
                     self.has_other_ways = true;
                     debug!("next hops: {:?}", express.ways());
-                    if let Some(lack) = express.new_lack() {
-                        warn!("{lack}");
-                    }
+                }
+                // The reason may be another one although the ways are the same.
+                if let Some(lack) = express.new_lack() {
+                    warn!("{lack}");
                 }
                 express.ways().elements()
             }
