@@ -244,8 +244,14 @@ fn create_tun(settings: &Settings) -> anyhow::Result<Option<Tun>> {
     let FragSettings { tun, table, copy_range, .. } = &settings.fragments;
     let Some(name) = tun else { return Ok(None) };
     let tun = Tun::create(name, *copy_range)?;
-    if let Some(setting) = tun.source_check() {
-        warn!("{setting} is not 0: the kernel drops held fragments that come in by {name}");
+    match tun.source_check() {
+        Ok(None) => {}
+        Ok(Some(setting)) => {
+            warn!("{setting} is not 0: the kernel drops held fragments that come in by {name}");
+        }
+        Err(error) => {
+            warn!("{error}: unless it is 0 the kernel drops held fragments that come in by {name}");
+        }
     }
     info!(
         "fragments: {} datagrams and {} held fragments in each queue ({} kB in all), by {name}",

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 
 use socket2::{Domain, Socket, Type};
+use thiserror::Error;
 
 /// The devices of this network namespace by name.
 pub fn list() -> io::Result<Vec<String>> {
@@ -16,6 +18,29 @@ pub fn list() -> io::Result<Vec<String>> {
 fn names(table: &str) -> Vec<String> {
     let lines = table.lines().skip(2);
     lines.filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
+}
+
+/// Why a setting of the kernel is not known.
+#[derive(Debug, Error)]
+#[error("read {}: {cause}", path.display())]
+pub struct SettingError {
+    path: PathBuf,
+    cause: io::Error,
+}
+
+impl SettingError {
+    /// Whether there is no such setting.
+    pub fn is_missing(&self) -> bool {
+        self.cause.kind() == io::ErrorKind::NotFound
+    }
+}
+
+/// How strict a device is about the senders of IPv4 packets that come in by it: 0 not at all, 1 when another way leads
+/// to them, 2 when none does. There is one more for `all`; the larger of the two counts.
+pub fn source_check(name: &str) -> Result<u8, SettingError> {
+    let path = PathBuf::from(format!("/proc/sys/net/ipv4/conf/{name}/rp_filter"));
+    let number = |text: String| text.trim().parse().map_err(io::Error::other);
+    fs::read_to_string(&path).and_then(number).map_err(|cause| SettingError { path, cause })
 }
 
 /// A connection to the kernel's settings of devices.
@@ -149,6 +174,15 @@ mod tests {
         assert_eq!(on(&[1, 2]), ["lro", "rx-a"]);
         assert_eq!(on(&[2, 2]), ["lro"]);
         assert!(on(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_source_check_is_a_number_or_an_error_with_its_file() {
+        assert!(source_check("all").unwrap() <= 2);
+        let error = source_check("no-such-dev").unwrap_err();
+        assert!(error.is_missing());
+        let path = "read /proc/sys/net/ipv4/conf/no-such-dev/rp_filter: ";
+        assert!(error.to_string().starts_with(path), "{error}");
     }
 
     #[test]
