@@ -46,7 +46,7 @@ impl Lack {
 }
 
 /// Slots beyond which the map would need more memory (about 100 bytes a slot) than it is worth.
-const MOST_SLOTS: u32 = 1 << 21;
+pub const MOST_SLOTS: u32 = 1 << 21;
 
 /// Why there is no fast plane for a table of this size, if so.
 pub fn too_large(config: &Config) -> Option<String> {

@@ -401,8 +401,8 @@ impl Mirror {
         let what = match changes {
             Changes { made: true, .. } => "made",
             Changes { rules: true, .. } => "changed",
-            Changes { slots: 0, .. } => "taken over",
-            _ => "taken over, the map brought up to date",
+            Changes { slots: 0, hops: 0, .. } => "taken over",
+            _ => "taken over, the maps brought up to date",
         };
         let plane = match (self.installed.has_map(), &self.express) {
             (true, Some(_)) => "express plane",

@@ -4,6 +4,7 @@ mod difference;
 mod found;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use lb_core::target::Mark;
 use lb_sys::nft::{
@@ -12,6 +13,8 @@ use lb_sys::nft::{
 use lb_sys::shm::Name;
 use thiserror::Error;
 
+use crate::express;
+use crate::means::MOST_SLOTS;
 use crate::rules::{Map, TARGETS, Table};
 use difference::{count_marks, in_order, put_rules, replace, replace_hops, rules_of};
 pub use found::Found;
@@ -296,7 +299,7 @@ impl Installed {
             let ended: Vec<u32> = gone.intersection(&table.gone).copied().collect();
             transaction.go_to(&table.id);
             transaction.delete_elements(&set.name, &ended);
-            table.counted.retain(|mark| !ended.contains(mark));
+            table.counted.retain(|mark| ended.binary_search(mark).is_err());
             table.gone = gone;
         }
         self.commit(transaction, self.generation)?;
@@ -347,7 +350,8 @@ impl Installed {
 
     /// The elements of a map by slot.
     pub fn elements(&mut self, id: &TableId, map: &MapInfo) -> Result<Vec<u32>, InstallError> {
-        let size = map.size.unwrap_or(0);
+        // One that is larger is not of our making.
+        let size = map.size.unwrap_or(0).min(MOST_SLOTS);
         let elements = self.nft.elements(id, &map.name, 0, size).map_err(named(id))?;
         Ok(in_order(&elements, 0, size))
     }
@@ -357,13 +361,21 @@ impl Installed {
         self.nft.counters_by_mark(id, TARGETS).map_err(named(id))
     }
 
-    /// All that a map of next hops has.
-    pub fn values(
+    /// The next hops that a table has: of each a mark, the number of a device, and a neighbour.
+    pub fn next_hops(
         &mut self,
         id: &TableId,
-        map: &MapInfo,
-    ) -> Result<Vec<(u32, Vec<u8>)>, InstallError> {
-        self.nft.values(id, &map.name).map_err(named(id))
+        found: &Found,
+    ) -> Result<Vec<(u32, u32, IpAddr)>, InstallError> {
+        let mut hops = Vec::new();
+        for map in found.maps.iter().filter(|map| express::is_hops(&map.name)) {
+            let values = self.nft.values(id, &map.name).map_err(named(id))?;
+            hops.extend(values.into_iter().filter_map(|(mark, value)| {
+                let (device, address) = express::next_hop_of(&value)?;
+                Some((mark, device, address))
+            }));
+        }
+        Ok(hops)
     }
 
     /// After this the generation is one higher, if nobody else changed anything since `generation`.

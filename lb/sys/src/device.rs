@@ -74,6 +74,22 @@ impl Devices {
         Ok(i32::from(flags) & UP != 0)
     }
 
+    /// The name of the device that has this number, if there is one.
+    pub fn name(&self, index: u32) -> io::Result<Option<String>> {
+        const SIOCGIFNAME: libc::Ioctl = 0x8910;
+        let index = libc::c_int::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let found = self.request(SIOCGIFNAME, |request| request.ifr_ifru.ifru_ifindex = index);
+        match found {
+            Ok(request) => {
+                let bytes = request.ifr_name.iter().map(|byte| byte.to_ne_bytes()[0]);
+                let name: Vec<u8> = bytes.take_while(|byte| *byte != 0).collect();
+                Ok(Some(String::from_utf8_lossy(&name).into_owned()))
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The names of the features of a device that are on, as `ethtool -k` calls those that have no
     /// other name.
     pub fn features(&self, name: &str) -> io::Result<BTreeSet<String>> {
@@ -117,14 +133,24 @@ impl Devices {
         command: libc::Ioctl,
         fill: impl FnOnce(&mut libc::ifreq),
     ) -> io::Result<libc::ifreq> {
-        // SAFETY: zeros are a valid ifreq.
-        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
         if name.is_empty() || name.len() >= libc::IFNAMSIZ {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-            *to = libc::c_char::from_ne_bytes([from]);
-        }
+        self.request(command, |request| {
+            for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+                *to = libc::c_char::from_ne_bytes([from]);
+            }
+            fill(request);
+        })
+    }
+
+    fn request(
+        &self,
+        command: libc::Ioctl,
+        fill: impl FnOnce(&mut libc::ifreq),
+    ) -> io::Result<libc::ifreq> {
+        // SAFETY: zeros are a valid ifreq.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
         fill(&mut request);
         // SAFETY: these commands read and write an ifreq, which this is; the data of ethtool's command outlives
         // the call and has the room that its head tells.
@@ -191,6 +217,9 @@ mod tests {
         let devices = Devices::open().unwrap();
         assert!(devices.mtu("lo").unwrap() >= 1280);
         assert!(devices.features("lo").unwrap().iter().any(|name| name.starts_with("rx-")));
+        assert_eq!(devices.name(1).unwrap().as_deref(), Some("lo"));
+        assert_eq!(devices.name(0x7fff_fff0).unwrap(), None);
+        assert!(devices.name(u32::MAX).is_err());
         assert!(devices.mtu("no-such-dev").is_err() && devices.mtu(&"x".repeat(16)).is_err());
     }
 }
