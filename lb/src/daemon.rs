@@ -34,7 +34,9 @@ use crate::worker::{Losses, Worker};
 
 /// Runs until a signal asks to end.
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
-    check_capabilities(settings)?;
+    if let Some(missing) = missing_capabilities(settings) {
+        bail!("{missing}; {GET_CAPABILITIES}");
+    }
     let signals = EndSignals::catch().context("catch signals")?;
     let watch = FolderWatch::new(&settings.folder)
         .with_context(|| format!("watch {}", settings.folder.path().display()))?;
@@ -183,7 +185,11 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-fn check_capabilities(settings: &Settings) -> anyhow::Result<()> {
+/// What to do about a capability that is missing.
+pub const GET_CAPABILITIES: &str = "run as root, or give the program these capabilities";
+
+/// The capabilities that are missing, each with what it is needed for.
+pub fn missing_capabilities(settings: &Settings) -> Option<String> {
     let mut needed = vec![(Capability::NetAdmin, "for queues and verdicts")];
     if settings.user.is_some() {
         needed.extend([(Capability::SetUid, "for --user"), (Capability::SetGid, "for --user")]);
@@ -193,13 +199,7 @@ fn check_capabilities(settings: &Settings) -> anyhow::Result<()> {
         .filter(|(capability, _)| !capability.in_effect())
         .map(|(capability, why)| format!("{capability} ({why})"))
         .collect();
-    if !missing.is_empty() {
-        bail!(
-            "missing {}; run as root, or give the program these capabilities",
-            missing.join(", ")
-        );
-    }
-    Ok(())
+    (!missing.is_empty()).then(|| format!("missing {}", missing.join(", ")))
 }
 
 fn open_queues(settings: &Settings, numbers: &[u16]) -> anyhow::Result<Vec<Queue>> {
@@ -284,13 +284,15 @@ pub fn described(settings: &Settings, snapshot: &Snapshot) -> String {
     )
 }
 
-/// Tells marks of which the mask leaves only a part.
+/// Tells of marks of which the mask leaves only a part.
 pub fn warn_of_marks_outside_mask(settings: &Settings, snapshot: &Snapshot) {
-    for (_, target) in snapshot.targets.iter() {
-        let mark = target.mark.get();
-        if mark & !settings.mark_mask != 0 {
-            let (mask, set) = (settings.mark_mask, mark & settings.mark_mask);
-            warn!("mark {mark:#x} has bits outside the mask {mask:#x}: packets get {set:#x}");
-        }
+    let mask = settings.mark_mask;
+    let marks = snapshot.targets.iter().map(|(_, target)| target.mark.get());
+    let cut: Vec<u32> = marks.filter(|mark| mark & !settings.mark_mask != 0).collect();
+    if let Some(mark) = cut.first() {
+        let (many, set) = (cut.len(), mark & mask);
+        warn!(
+            "{many} marks have bits outside the mask {mask:#x}, such as {mark:#x}: packets get {set:#x}"
+        );
     }
 }

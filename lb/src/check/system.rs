@@ -5,17 +5,18 @@ use std::process;
 
 use lb_core::table::Config;
 use lb_core::tier::Tier;
-use lb_sys::capability::Capability;
 use lb_sys::device;
 use lb_sys::nfqueue::KernelQueues;
 use lb_sys::nft::{MapValue, Nft, NftError, TableFamily, TableId, Transaction};
-use lb_sys::shm::{MappedTable, Name, StatsFile};
+use lb_sys::shm::{MappedTable, Name};
 
 use super::{Finding, Level};
 use crate::args::{RuleSettings, Settings};
+use crate::daemon::{GET_CAPABILITIES, missing_capabilities};
 use crate::express::Ways;
 use crate::means::{Lack, Means, too_large};
 use crate::rules::{QueueBy, Table};
+use crate::status::is_running;
 
 pub fn findings(settings: &Settings) -> Vec<Finding> {
     let mut findings = vec![capabilities(settings), table(settings), queues(settings)];
@@ -26,20 +27,10 @@ pub fn findings(settings: &Settings) -> Vec<Finding> {
 }
 
 fn capabilities(settings: &Settings) -> Finding {
-    let mut needed = vec![Capability::NetAdmin];
-    if settings.user.is_some() {
-        needed.extend([Capability::SetUid, Capability::SetGid]);
+    match missing_capabilities(settings) {
+        None => Finding::ok("rights", "all that is needed"),
+        Some(missing) => Finding::new("rights", Level::Error, missing, GET_CAPABILITIES),
     }
-    let missing: Vec<String> = needed
-        .iter()
-        .filter(|capability| !capability.in_effect())
-        .map(ToString::to_string)
-        .collect();
-    if missing.is_empty() {
-        return Finding::ok("rights", "all that is needed");
-    }
-    let advice = "run as root, or give the program these capabilities";
-    Finding::new("rights", Level::Error, format!("missing {}", missing.join(", ")), advice)
 }
 
 fn table(settings: &Settings) -> Finding {
@@ -93,8 +84,7 @@ fn queues(settings: &Settings) -> Finding {
             return Finding::new(CHECK, Level::Note, what, "run as root to know");
         }
     };
-    let running = StatsFile::open(&settings.folder, &settings.instance);
-    if running.is_ok_and(|stats| stats.is_running()) {
+    if is_running(settings) {
         return Finding::ok(CHECK, format!("lb of instance {} is running", settings.instance));
     }
     let used = listed.iter().find(|queue| settings.queues.contains(&queue.queue));
@@ -193,10 +183,8 @@ fn tun(settings: &Settings) -> Option<Finding> {
         let advice = "load the module tun, and let a container have the device";
         return Some(Finding::new(CHECK, Level::Error, what, advice));
     }
-    let running = StatsFile::open(&settings.folder, &settings.instance);
-    let is_running = running.is_ok_and(|stats| stats.is_running());
     let is_there = device::list().is_ok_and(|devices| devices.contains(&name.to_string()));
-    Some(match (is_there, is_running) {
+    Some(match (is_there, is_running(settings)) {
         (true, false) => {
             let what = format!("there is a device {name} already");
             Finding::new(CHECK, Level::Warning, what, "choose another name, or remove it")
