@@ -1,14 +1,13 @@
 //! Keeps what is in nftables equal to what the settings and the table say, in a thread beside the workers.
 
+mod shared;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use lb_core::counters::{Counter, Counts};
 use lb_core::fast;
 use lb_core::table::{Config, Generation, Snapshot, TableError};
 use lb_core::walk::Policy;
@@ -19,6 +18,8 @@ use crate::express::{EXPRESS, Express, Ways};
 use crate::installed::{Changes, Content, InstallError, Installed, NOTHING};
 use crate::means::{Lack, Means, too_large};
 use crate::rules::{FAST, QUEUED, QueueBy, Table};
+use shared::add;
+pub use shared::{Mirrored, Wake};
 
 /// How often it is looked whether somebody else changed nftables: one short request.
 const TICK: Duration = Duration::from_millis(100);
@@ -32,58 +33,6 @@ const PAUSE: Duration = Duration::from_secs(5);
 const PART: u32 = 500;
 /// How long there is nothing to do between two parts.
 const BETWEEN_PARTS: Duration = Duration::from_millis(10);
-
-/// What the kernel does for a running `lb`, and what was done about it.
-#[derive(Debug, Default)]
-pub struct Mirrored {
-    fast_packets: AtomicU64,
-    fast_bytes: AtomicU64,
-    express_packets: AtomicU64,
-    express_bytes: AtomicU64,
-    queued_packets: AtomicU64,
-    queued_bytes: AtomicU64,
-    map_changes: AtomicU64,
-    map_slots: AtomicU64,
-    map_repairs: AtomicU64,
-    rules_mended: AtomicU64,
-}
-
-impl Mirrored {
-    /// Puts the numbers among the counters.
-    pub fn add_to(&self, counts: &mut Counts) {
-        counts.set(Counter::FastPackets, self.fast_packets.load(Relaxed));
-        counts.set(Counter::FastBytes, self.fast_bytes.load(Relaxed));
-        counts.set(Counter::ExpressPackets, self.express_packets.load(Relaxed));
-        counts.set(Counter::ExpressBytes, self.express_bytes.load(Relaxed));
-        counts.set(Counter::QueuedPackets, self.queued_packets.load(Relaxed));
-        counts.set(Counter::QueuedBytes, self.queued_bytes.load(Relaxed));
-        counts.set(Counter::MapChanges, self.map_changes.load(Relaxed));
-        counts.set(Counter::MapSlots, self.map_slots.load(Relaxed));
-        counts.set(Counter::MapRepairs, self.map_repairs.load(Relaxed));
-        counts.set(Counter::RulesMended, self.rules_mended.load(Relaxed));
-    }
-}
-
-/// Tells the mirror that there may be something new.
-#[derive(Debug, Default)]
-pub struct Wake {
-    called: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Wake {
-    /// Ends the wait.
-    pub fn call(&self) {
-        *self.called.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.changed.notify_one();
-    }
-
-    fn wait(&self, timeout: Duration) {
-        let called = self.called.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(called, timeout, |called| !*called);
-        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
-    }
-}
 
 /// The mirror with all that it knows.
 #[derive(Debug)]
@@ -415,8 +364,4 @@ impl Mirror {
         };
         format!("rules: table {} {what}, {plane}, {by}", self.installed.table())
     }
-}
-
-fn add(counter: &AtomicU64, number: usize) {
-    counter.fetch_add(u64::try_from(number).unwrap_or(u64::MAX), Relaxed);
 }
