@@ -37,6 +37,9 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     if let Some(missing) = missing_capabilities(settings) {
         bail!("{missing}; {GET_CAPABILITIES}");
     }
+    if let Some(lack) = settings.fragments.lacks_memory(settings.queues.clone().count()) {
+        bail!("{lack}");
+    }
     let signals = EndSignals::catch().context("catch signals")?;
     let watch = FolderWatch::new(&settings.folder)
         .with_context(|| format!("watch {}", settings.folder.path().display()))?;

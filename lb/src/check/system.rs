@@ -3,7 +3,6 @@
 use std::fs::OpenOptions;
 use std::process;
 
-use lb_core::table::Config;
 use lb_core::tier::Tier;
 use lb_sys::device;
 use lb_sys::nfqueue::KernelQueues;
@@ -23,6 +22,8 @@ pub fn findings(settings: &Settings) -> Vec<Finding> {
     findings.extend(settings.fragments.tier.as_ref().map(|name| tier(settings, name)));
     findings.extend(settings.rules.iter().flat_map(|rules| kernel(settings, rules)));
     findings.extend(tun(settings));
+    let lack = settings.fragments.lacks_memory(settings.queues.clone().count());
+    findings.extend(lack.map(|lack| Finding::new("memory", Level::Error, lack, "")));
     findings
 }
 
