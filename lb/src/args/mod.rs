@@ -105,7 +105,8 @@ pub struct Args {
     #[arg(long, value_name = "on|off", default_value = "on", requires = "vip", help_heading = RULES)]
     count_targets: OnOff,
 
-    /// Also take packets to the virtual addresses that this machine sends itself
+    /// Also take packets to the virtual addresses that this machine sends itself, its ICMP errors included;
+    /// they need a route to those addresses
     #[arg(long, requires = "vip", help_heading = RULES)]
     local: bool,
 
@@ -118,7 +119,7 @@ pub struct Args {
     status: bool,
 
     /// Tell whether lb can work with the options given, and whether anything on this machine would
-    /// spoil fragments; and end. Exit code 1 if something is not as it should be
+    /// spoil fragments or errors; and end. Exit code 1 if something is not as it should be
     #[arg(long, conflicts_with_all = ["down", "status"])]
     check: bool,
 

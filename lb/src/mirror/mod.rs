@@ -3,11 +3,11 @@
 mod shared;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use lb_core::fast;
 use lb_core::table::{Config, Generation, Snapshot, TableError};
 use lb_core::walk::Policy;
@@ -33,6 +33,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 const PART: u32 = 500;
 /// How long there is nothing to do between two parts.
 const BETWEEN_PARTS: Duration = Duration::from_millis(10);
+/// What fails when the kernel's routing cannot be asked.
+const ASK: &str = "ask for routes";
 
 /// The mirror with all that it knows.
 #[derive(Debug)]
@@ -190,9 +192,9 @@ impl Mirror {
         Ok(self.mirrored != Some((epoch, generation)))
     }
 
-    fn has_new_ways(&mut self, now: Instant) -> io::Result<bool> {
+    fn has_new_ways(&mut self, now: Instant) -> anyhow::Result<bool> {
         match &mut self.express {
-            Some(express) if self.installed.has_map() => express.is_behind(now),
+            Some(express) if self.installed.has_map() => express.is_behind(now).context(ASK),
             _ => Ok(false),
         }
     }
@@ -296,7 +298,7 @@ impl Mirror {
         let marks = words.chain([NOTHING]).filter_map(element).collect();
         let hops = match &mut self.express {
             Some(express) => {
-                if express.find(&marks, Instant::now())? {
+                if express.find(&marks, Instant::now()).context(ASK)? {
                     self.has_other_ways = true;
                     debug!("next hops: {:?}", express.ways());
                 }
