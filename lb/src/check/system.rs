@@ -5,7 +5,7 @@ use std::process;
 
 use lb_core::tier::Tier;
 use lb_sys::device;
-use lb_sys::nfqueue::KernelQueues;
+use lb_sys::nfqueue::{self, KernelQueues};
 use lb_sys::nft::{MapValue, Nft, NftError, TableFamily, TableId, Transaction};
 use lb_sys::shm::{MappedTable, Name};
 
@@ -74,6 +74,8 @@ fn tier(settings: &Settings, name: &Name) -> Finding {
 
 fn queues(settings: &Settings) -> Finding {
     const CHECK: &str = "nfqueue";
+    // As a start would. What comes of it shows in the list.
+    let _ = nfqueue::load();
     let listed = match KernelQueues::open().and_then(|mut queues| queues.read()) {
         Ok(listed) => listed,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -119,7 +121,11 @@ fn kernel(settings: &Settings, rules: &RuleSettings) -> Vec<Finding> {
         let tables = means.tables(config, &Ways::default());
         let Err(cause) = try_tables(&tables) else { break tables };
         findings.extend(match means.do_without(&cause) {
-            Some(Lack::Queue) => None, // Packets notice nothing.
+            Some(Lack::Queue) => {
+                // Packets notice nothing. If this fails the rules will, too.
+                let _ = Nft::open().and_then(|mut nft| nft.load_queue_target());
+                None
+            }
             Some(lack @ (Lack::Inits | Lack::Counters)) => {
                 Some(Finding::new(CHECK, Level::Note, lack.because(&cause), ""))
             }

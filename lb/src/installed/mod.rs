@@ -303,6 +303,11 @@ impl Installed {
         Ok(())
     }
 
+    /// To be called before rules that queue by the target NFQUEUE.
+    pub fn load_queue_target(&mut self) -> Result<(), InstallError> {
+        self.nft.load_queue_target().map_err(named(self.table()))
+    }
+
     /// Removes our tables; says of each whether there was one.
     pub fn remove(&mut self) -> Result<Vec<(TableId, bool)>, InstallError> {
         let mut transaction = Transaction::new(self.table());

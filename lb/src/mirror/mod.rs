@@ -270,7 +270,13 @@ impl Mirror {
         };
         match given_up {
             None => return Err(error.into()),
-            Some(lack @ Lack::Queue) => debug!("{}", lack.because(cause)),
+            Some(lack @ Lack::Queue) => {
+                debug!("{}", lack.because(cause));
+                if let Err(error) = self.installed.load_queue_target() {
+                    // If it is missing the rules will say so.
+                    debug!("load the target NFQUEUE: {error}");
+                }
+            }
             Some(lack) => warn!("{}", lack.because(cause)),
         }
         if !self.means.express() {

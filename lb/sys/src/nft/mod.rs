@@ -4,6 +4,7 @@
 
 mod expression;
 mod found;
+mod load;
 mod message;
 mod object;
 mod survey;
