@@ -221,13 +221,20 @@ const LACKS: [(&str, &str, &str, &str); 4] = [
 fn what_the_kernel_lacks_is_given_up(lab: &mut Lab) -> Result<()> {
     lab.table(&["init"])?;
     lab.activate_all()?;
+    let given_up = gives_up(lab);
+    // Others have the same machine.
+    lab.cluster.router()?.script("rm -f /etc/modprobe.d/lack.conf")?;
+    given_up
+}
+
+fn gives_up(lab: &mut Lab) -> Result<()> {
     let express = ["--queue", QUEUE, "--fast", "--express", "--device", "eth2"];
     let options = [&express[..], &VIPS[..]].concat();
     for (module, lack, level, plane) in LACKS {
         lab.cluster.router()?.script(&format!(
             "mkdir -p /etc/modprobe.d
              echo 'install {module} /bin/false' >/etc/modprobe.d/lack.conf
-             if grep -q '^{module} ' /proc/modules; then modprobe -r {module}; fi"
+             if grep -q '^{module} ' /proc/modules; then rmmod {module}; fi"
         ))?;
         let words = [&["lb", "--check", "--json"], &options[..]].concat();
         let report = lab.cluster.router()?.run(&words)?.stdout();
@@ -241,12 +248,14 @@ fn what_the_kernel_lacks_is_given_up(lab: &mut Lab) -> Result<()> {
         lab.start_lb(&options)?;
         check_plane(lab, plane)?;
         let log = lab.lb()?.log();
-        let is_told = level == "ok" || log.contains(&told);
+        // As far as the digest of a rule, which depends on the routes.
+        let words = told.split(" [").next().unwrap_or(&told);
+        let is_told = level == "ok" || log.contains(words);
         check(is_told, format!("without {module}: {told}"), &log)?;
         let target = module == "nft_queue";
         check(log.contains("target NFQUEUE") == target, format!("a target: {target}"), &log)?;
         end(lab)?;
-        lab.cluster.router()?.script("lb --down\nrm /etc/modprobe.d/lack.conf")?;
+        lab.cluster.router()?.run(&["lb", "--down"])?.success()?;
     }
     Ok(())
 }
