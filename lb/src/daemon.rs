@@ -23,6 +23,7 @@ use crate::current::Current;
 use crate::express::Express;
 use crate::fragments::{self, FragSettings, Shared};
 use crate::installed::Installed;
+use crate::means::Means;
 use crate::mirror::{Mirror, Mirrored, Wake};
 use crate::overload::Overload;
 use crate::skew::{Handed, Skew, Told};
@@ -33,7 +34,12 @@ use crate::worker::{Losses, Worker};
 
 /// Runs until a signal asks to end.
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
-    check_capabilities(settings)?;
+    if let Some(missing) = missing_capabilities(settings) {
+        bail!("{missing}; {GET_CAPABILITIES}");
+    }
+    if let Some(lack) = settings.fragments.lacks_memory(settings.queues.clone().count()) {
+        bail!("{lack}");
+    }
     let signals = EndSignals::catch().context("catch signals")?;
     let watch = FolderWatch::new(&settings.folder)
         .with_context(|| format!("watch {}", settings.folder.path().display()))?;
@@ -182,7 +188,11 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-fn check_capabilities(settings: &Settings) -> anyhow::Result<()> {
+/// What to do about a capability that is missing.
+pub const GET_CAPABILITIES: &str = "run as root, or give the program these capabilities";
+
+/// The capabilities that are missing, each with what it is needed for.
+pub fn missing_capabilities(settings: &Settings) -> Option<String> {
     let mut needed = vec![(Capability::NetAdmin, "for queues and verdicts")];
     if settings.user.is_some() {
         needed.extend([(Capability::SetUid, "for --user"), (Capability::SetGid, "for --user")]);
@@ -192,13 +202,7 @@ fn check_capabilities(settings: &Settings) -> anyhow::Result<()> {
         .filter(|(capability, _)| !capability.in_effect())
         .map(|(capability, why)| format!("{capability} ({why})"))
         .collect();
-    if !missing.is_empty() {
-        bail!(
-            "missing {}; run as root, or give the program these capabilities",
-            missing.join(", ")
-        );
-    }
-    Ok(())
+    (!missing.is_empty()).then(|| format!("missing {}", missing.join(", ")))
 }
 
 fn open_queues(settings: &Settings, numbers: &[u16]) -> anyhow::Result<Vec<Queue>> {
@@ -231,11 +235,11 @@ fn install_rules(
     current: &Current,
 ) -> anyhow::Result<Option<Mirror>> {
     let Some(rules) = &settings.rules else { return Ok(None) };
-    let RuleSettings { wanted, fast, express } = rules;
+    let RuleSettings { wanted, express, .. } = rules;
     let installed = Installed::open(&settings.instance)?;
     let open = || Express::open(express.clone(), &wanted.vips, Instant::now());
     let express = (!express.is_empty()).then(open).transpose().context("ask for routes")?;
-    Mirror::install(installed, (wanted.clone(), *fast, express), policy, current).map(Some)
+    Mirror::install(installed, (Means::new(rules), express), policy, current).map(Some)
 }
 
 /// The device by which held fragments come in once more. It must be there before the workers.
@@ -243,8 +247,14 @@ fn create_tun(settings: &Settings) -> anyhow::Result<Option<Tun>> {
     let FragSettings { tun, table, copy_range, .. } = &settings.fragments;
     let Some(name) = tun else { return Ok(None) };
     let tun = Tun::create(name, *copy_range)?;
-    if let Some(setting) = tun.source_check() {
-        warn!("{setting} is not 0: the kernel drops held fragments that come in by {name}");
+    match tun.source_check() {
+        Ok(None) => {}
+        Ok(Some(setting)) => {
+            warn!("{setting} is not 0: the kernel drops held fragments that come in by {name}");
+        }
+        Err(error) => {
+            warn!("{error}: unless it is 0 the kernel drops held fragments that come in by {name}");
+        }
     }
     info!(
         "fragments: {} datagrams and {} held fragments in each queue ({} kB in all), by {name}",
@@ -277,13 +287,15 @@ pub fn described(settings: &Settings, snapshot: &Snapshot) -> String {
     )
 }
 
-/// Tells marks of which the mask leaves only a part.
+/// Tells of marks of which the mask leaves only a part.
 pub fn warn_of_marks_outside_mask(settings: &Settings, snapshot: &Snapshot) {
-    for (_, target) in snapshot.targets.iter() {
-        let mark = target.mark.get();
-        if mark & !settings.mark_mask != 0 {
-            let (mask, set) = (settings.mark_mask, mark & settings.mark_mask);
-            warn!("mark {mark:#x} has bits outside the mask {mask:#x}: packets get {set:#x}");
-        }
+    let mask = settings.mark_mask;
+    let marks = snapshot.targets.iter().map(|(_, target)| target.mark.get());
+    let cut: Vec<u32> = marks.filter(|mark| mark & !settings.mark_mask != 0).collect();
+    if let Some(mark) = cut.first() {
+        let (many, set) = (cut.len(), mark & mask);
+        warn!(
+            "{many} marks have bits outside the mask {mask:#x}, such as {mark:#x}: packets get {set:#x}"
+        );
     }
 }

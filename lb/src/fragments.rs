@@ -96,6 +96,18 @@ impl FragSettings {
             _ => (queues + 1) * self.table.memory() + Witness::MEMORY,
         }
     }
+
+    /// Why they cannot be had, if so.
+    pub fn lacks_memory(&self, queues: usize) -> Option<String> {
+        lacks(self.memory(queues))
+    }
+}
+
+/// Why so many bytes cannot be had, if so. A start that finds out later has nobody to tell.
+fn lacks(bytes: usize) -> Option<String> {
+    let refused = Vec::<u8>::new().try_reserve_exact(bytes).is_err();
+    let megabytes = bytes.div_ceil(1_000_000);
+    refused.then(|| format!("the memory for fragments, {megabytes} MB, cannot be had; lower --frag-entries, --frag-held or --copy-range"))
 }
 
 /// What several queues have in common: a table of their own is right for each as long as the fragments of a
@@ -232,6 +244,15 @@ mod tests {
         for (held, expected) in [(0, 0), (1, 1), (52, 52), (100, 52), (1024, 256)] {
             assert_eq!(per_source(held), expected);
         }
+    }
+
+    #[test]
+    fn memory_that_cannot_be_had_is_told() {
+        assert_eq!(lacks(1000), None);
+        let told = lacks(usize::MAX / 2).unwrap();
+        assert!(
+            told.ends_with(" MB, cannot be had; lower --frag-entries, --frag-held or --copy-range")
+        );
     }
 
     const SECRET: Secret = Secret([1, 2]);

@@ -9,6 +9,7 @@ mod express;
 mod fragments;
 mod gathering;
 mod installed;
+mod means;
 mod mirror;
 mod overload;
 mod rules;

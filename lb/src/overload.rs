@@ -11,6 +11,8 @@ use crate::worker::Losses;
 pub struct Overload<'a> {
     kernel: Option<KernelQueues>,
     queues: Vec<Watched<'a>>,
+    /// Whether it was told that they cannot be read.
+    told_unreadable: bool,
 }
 
 /// One queue with what was said about it.
@@ -30,7 +32,8 @@ impl<'a> Overload<'a> {
     /// Watches these queues.
     pub fn new(kernel: Option<KernelQueues>, numbers: &[u16], losses: &'a [Losses]) -> Self {
         let watched = |(&number, losses)| Watched { number, losses, told: Lost::default() };
-        Overload { kernel, queues: numbers.iter().zip(losses).map(watched).collect() }
+        let queues = numbers.iter().zip(losses).map(watched).collect();
+        Overload { kernel, queues, told_unreadable: false }
     }
 
     /// Reads the counters, and warns of what was lost since the last warning.
@@ -45,7 +48,21 @@ impl<'a> Overload<'a> {
 
     /// Reads the counters.
     pub fn read(&mut self) -> Vec<KernelCounters> {
-        let all = self.kernel.as_mut().and_then(|kernel| kernel.read().ok()).unwrap_or_default();
+        let all = match self.kernel.as_mut().map(KernelQueues::read) {
+            None => Vec::new(), // Told at start.
+            Some(Ok(all)) => {
+                self.told_unreadable = false;
+                all
+            }
+            Some(Err(error)) => {
+                if !std::mem::replace(&mut self.told_unreadable, true) {
+                    warn!(
+                        "what the kernel loses is not counted for the moment: read its list of queues: {error}"
+                    );
+                }
+                Vec::new()
+            }
+        };
         for queue in &self.queues {
             if let Some(kernel) = all.iter().find(|kernel| kernel.queue == queue.number) {
                 queue.losses.queue.store(kernel.queue_drops, Relaxed);

@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::net::IpAddr;
 
 use anyhow::{Context, bail};
+use lb_sys::device::Devices;
 use lb_sys::nft::{Entry, Hook, MarkCount, TableId};
 use lb_sys::shm::StatsFile;
 use serde_json::{Value, json};
@@ -45,7 +46,8 @@ pub fn print(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
     write_out(&if as_json { format!("{}\n", status.json()) } else { status.text() })
 }
 
-fn is_running(settings: &Settings) -> bool {
+/// Whether the instance has an `lb`.
+pub fn is_running(settings: &Settings) -> bool {
     StatsFile::open(&settings.folder, &settings.instance).is_ok_and(|stats| stats.is_running())
 }
 
@@ -73,14 +75,12 @@ struct Table {
 impl Table {
     fn read(installed: &mut Installed, id: TableId, found: Found) -> Result<Self, InstallError> {
         let (mut maps, mut targets, mut hops) = (Vec::new(), Vec::new(), Vec::new());
-        for map in found.maps.iter().filter(|_| found.is_ours()) {
+        if found.is_ours() {
+            hops = installed.next_hops(&id, &found)?;
+        }
+        for map in found.maps.iter().filter(|map| found.is_ours() && !express::is_hops(&map.name)) {
             if map.name == TARGETS {
                 targets = installed.counters_by_mark(&id)?;
-            } else if express::is_hops(&map.name) {
-                let values = installed.values(&id, map)?.into_iter();
-                hops.extend(values.filter_map(|(mark, value)| {
-                    express::next_hop_of(&value).map(|(device, address)| (mark, device, address))
-                }));
             } else {
                 let elements = installed.elements(&id, map)?;
                 let filled = elements.iter().filter(|mark| **mark != NOTHING).count();
@@ -108,8 +108,14 @@ impl Table {
         for MarkCount { mark, packets, bytes } in &self.targets {
             let _ = writeln!(text, "  mark {mark:<7} {packets} packets, {bytes} bytes");
         }
+        let devices = Devices::open();
         for (mark, device, address) in &self.hops {
-            let _ = writeln!(text, "  mark {mark:<7} goes to {address} by device {device}");
+            let device = match devices.as_ref().map(|devices| devices.name(*device)) {
+                Ok(Ok(Some(name))) => name,
+                Ok(Ok(None)) => format!("device {device}, which is gone"),
+                Ok(Err(_)) | Err(_) => format!("device {device}"),
+            };
+            let _ = writeln!(text, "  mark {mark:<7} goes to {address} by {device}");
         }
         for (name, slots, filled) in &self.maps {
             let _ = writeln!(text, "map {name}: {filled} of {slots} slots have a mark");

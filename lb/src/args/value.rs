@@ -45,22 +45,6 @@ pub enum OnOff {
     Off,
 }
 
-/// The name of a network device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Device(pub String);
-
-impl FromStr for Device {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, &'static str> {
-        let legal = |byte: u8| byte.is_ascii_graphic() && byte != b'/';
-        match text.len() {
-            1..=15 if text.bytes().all(legal) => Ok(Device(text.into())),
-            _ => Err("not the name of a device: 1 to 15 characters without space and '/'"),
-        }
-    }
-}
-
 /// A 32-bit number, decimal or hexadecimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Number(pub u32);

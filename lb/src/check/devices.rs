@@ -1,8 +1,6 @@
 //! What the devices by which packets come in do to them.
 
-use std::fs;
-
-use lb_sys::device::{self, Devices};
+use lb_sys::device::{self, Devices, SettingError};
 
 use super::{Finding, Level};
 use crate::args::Settings;
@@ -19,6 +17,8 @@ const JOINING: [(&str, &str); 3] = [
         "joins UDP packets of a flow, which are then decided, counted and dropped as one",
     ),
 ];
+
+const SOURCE_CHECK: &str = "source check";
 
 pub fn findings(settings: &Settings) -> Vec<Finding> {
     match Devices::open().and_then(|devices| Ok((device::list()?, devices))) {
@@ -77,11 +77,11 @@ fn looked_at(settings: &Settings, all: &[String], devices: &Devices) -> Vec<Find
             findings.extend(too_long_to_hold(name, mtu, longest));
         }
     }
-    let checks: Vec<_> = names.iter().map(|name| (*name, source_check_of(name))).collect();
-    findings.extend(source_check(source_check_of("all"), &checks));
+    let checks = names.iter().map(|name| (*name, device::source_check(name))).collect();
+    findings.extend(source_checks(device::source_check("all"), checks));
     for (check, what) in [
         ("offloads", "no device joins UDP packets"),
-        ("source check", "no device is strict about senders"),
+        (SOURCE_CHECK, "no device is strict about senders"),
     ] {
         if !findings.iter().any(|finding| finding.check == check) {
             findings.push(Finding::ok(check, format!("{what} ({})", names.join(", "))));
@@ -90,9 +90,30 @@ fn looked_at(settings: &Settings, all: &[String], devices: &Devices) -> Vec<Find
     findings
 }
 
-fn source_check_of(name: &str) -> u8 {
-    let path = format!("/proc/sys/net/ipv4/conf/{name}/rp_filter");
-    fs::read_to_string(path).ok().and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+/// What is known of these settings, and which could not be read.
+fn source_checks(
+    all: Result<u8, SettingError>,
+    devices: Vec<(&str, Result<u8, SettingError>)>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut unknown = |error: SettingError| {
+        let advice =
+            "see to it that it is 0: else packets of senders to which other ways lead are dropped";
+        findings.push(Finding::new(SOURCE_CHECK, Level::Warning, error.to_string(), advice));
+    };
+    let knows_all = all.is_ok();
+    let all = all.map_err(&mut unknown).unwrap_or(0);
+    let mut known = Vec::new();
+    for (name, own) in devices {
+        match own {
+            Ok(own) => known.push((name, own)),
+            // A device without IPv4 has no such setting.
+            Err(error) if knows_all && error.is_missing() => {}
+            Err(error) => unknown(error),
+        }
+    }
+    findings.extend(source_check(all, &known));
+    findings
 }
 
 /// Of two settings, that of all devices and a device's own, the larger counts; 1 is strict.
@@ -116,7 +137,7 @@ fn source_check(all: u8, devices: &[(&str, u8)]) -> Option<Finding> {
         names.join(", ")
     );
     let advice = format!("sysctl {}", settings.join(" "));
-    Some(Finding::new("source check", Level::Warning, what, advice))
+    Some(Finding::new(SOURCE_CHECK, Level::Warning, what, advice))
 }
 
 fn too_long_to_hold(name: &str, mtu: u32, longest: u32) -> Option<Finding> {
@@ -148,6 +169,24 @@ mod tests {
             ("".into(), "".into()),
             "loose"
         );
+    }
+
+    #[test]
+    fn a_setting_that_cannot_be_read_is_told_with_its_file() {
+        let missing = || device::source_check("no-such-dev");
+        let found = |all, own| {
+            let findings = source_checks(all, vec![("a", Ok(0)), ("b", own)]).into_iter();
+            findings.map(|finding| (finding.level, finding.what)).collect::<Vec<_>>()
+        };
+        assert_eq!(found(Ok(0), Ok(0)), []);
+        assert_eq!(found(Ok(0), missing()), [], "it has no IPv4");
+        let told = found(missing(), missing());
+        assert_eq!(told.len(), 2);
+        for (level, what) in &told {
+            assert!(what.contains("/conf/no-such-dev/rp_filter: "), "{what}");
+            assert_eq!(*level, Level::Warning);
+        }
+        assert_eq!(found(missing(), Ok(1)).len(), 2, "what is known counts all the same");
     }
 
     #[test]

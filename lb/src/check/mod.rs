@@ -1,7 +1,10 @@
-//! `lb --check`: whether `lb` can work here with these options, and what would spoil fragments. Nothing is changed.
+//! `lb --check`: whether `lb` can work here with these options, and what would spoil fragments or errors.
+//! Nothing is changed.
 
 mod devices;
+mod hops;
 mod memory;
+mod own_errors;
 mod rules;
 mod system;
 
@@ -81,6 +84,8 @@ impl Finding {
 /// Checks all and prints it; whether all is well.
 pub fn run(settings: &Settings, as_json: bool) -> anyhow::Result<bool> {
     let mut findings = system::findings(settings);
+    // Not at start, which repairs them.
+    findings.extend(hops::finding(settings));
     findings.extend(machine(settings));
     let memory = Memory::of(settings);
     let bad = findings.iter().filter(|finding| finding.level >= Level::Warning).count();
@@ -129,6 +134,7 @@ fn machine(settings: &Settings) -> Vec<Finding> {
         }
     };
     findings.extend(devices::findings(settings));
+    findings.extend(own_errors::findings(settings));
     findings
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::ops::RangeInclusive;
 
-use lb_sys::nft::{Spread, Survey, SurveyedRule};
+use lb_sys::nft::{Spread, Step, Survey, SurveyedRule};
 
 use super::{Finding, Level};
 use crate::args::Settings;
@@ -12,16 +12,12 @@ use crate::installed::table_name;
 /// Where the kernel puts fragments together once somebody needs it.
 const DEFRAGMENTATION: i32 = -400;
 
-/// Steps, matches and targets that make the kernel track connections, and so put fragments together.
-const TRACKING: [&str; 27] = [
-    "ct",
-    "nat",
-    "masq",
-    "redir",
-    "connlimit",
-    "flow_offload",
-    "synproxy",
-    "tproxy", // of nft
+/// Steps of nftables that make the kernel track connections, and so put fragments together.
+const TRACKING_STEPS: [&str; 8] =
+    ["ct", "nat", "masq", "redir", "connlimit", "flow_offload", "synproxy", "tproxy"];
+
+/// Matches and targets of iptables that do.
+const TRACKING_OF_IPTABLES: [&str; 19] = [
     "conntrack",
     "state",
     "connmark",
@@ -42,6 +38,11 @@ const TRACKING: [&str; 27] = [
     "TPROXY",
     "CLUSTERIP",
 ];
+
+fn tracks(step: &Step) -> bool {
+    let name = step.name.as_str();
+    TRACKING_STEPS.contains(&name) || TRACKING_OF_IPTABLES.contains(&name)
+}
 
 pub fn findings(settings: &Settings, survey: &Survey) -> Vec<Finding> {
     let ours = table_name(&settings.instance);
@@ -70,11 +71,11 @@ impl Others<'_> {
 
     fn reassembly(&self, own_rules: bool, tracked: u64) -> Finding {
         const CHECK: &str = "reassembly";
-        let tracks = self.rules().find_map(|rule| {
-            let step = rule.steps.iter().find(|step| TRACKING.contains(&step.name.as_str()))?;
+        let tracking = self.rules().find_map(|rule| {
+            let step = rule.steps.iter().find(|step| tracks(step))?;
             Some(format!("'{}' in {}", step.name, place(rule)))
         });
-        let cause = match (tracks, tracked) {
+        let cause = match (tracking, tracked) {
             (Some(rule), _) => rule,
             (None, 0) => {
                 return Finding::ok(CHECK, "no rule makes the kernel put fragments together");
@@ -169,7 +170,7 @@ fn place(rule: &SurveyedRule) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lb_sys::nft::{Step, SurveyedChain, TableFamily};
+    use lb_sys::nft::{SurveyedChain, TableFamily};
 
     fn rule(table: &str, name: &str, spread: Option<Spread>) -> SurveyedRule {
         let steps = vec![Step { name: name.into(), spread }];

@@ -3,43 +3,35 @@
 use std::fs::OpenOptions;
 use std::process;
 
-use lb_core::table::Config;
 use lb_core::tier::Tier;
-use lb_sys::capability::Capability;
 use lb_sys::device;
-use lb_sys::nfqueue::KernelQueues;
-use lb_sys::nft::{MapValue, Nft, NftError, TableId, Transaction};
-use lb_sys::shm::{MappedTable, Name, StatsFile};
+use lb_sys::nfqueue::{self, KernelQueues};
+use lb_sys::nft::{MapValue, Nft, NftError, TableFamily, TableId, Transaction};
+use lb_sys::shm::{MappedTable, Name};
 
 use super::{Finding, Level};
-use crate::args::Settings;
+use crate::args::{RuleSettings, Settings};
+use crate::daemon::{GET_CAPABILITIES, missing_capabilities};
 use crate::express::Ways;
-use crate::mirror::MOST_SLOTS;
+use crate::means::{Lack, Means, too_large};
 use crate::rules::{QueueBy, Table};
+use crate::status::is_running;
 
 pub fn findings(settings: &Settings) -> Vec<Finding> {
     let mut findings = vec![capabilities(settings), table(settings), queues(settings)];
     findings.extend(settings.fragments.tier.as_ref().map(|name| tier(settings, name)));
-    findings.extend(settings.rules.as_ref().map(|_| kernel(settings)));
+    findings.extend(settings.rules.iter().flat_map(|rules| kernel(settings, rules)));
     findings.extend(tun(settings));
+    let lack = settings.fragments.lacks_memory(settings.queues.clone().count());
+    findings.extend(lack.map(|lack| Finding::new("memory", Level::Error, lack, "")));
     findings
 }
 
 fn capabilities(settings: &Settings) -> Finding {
-    let mut needed = vec![Capability::NetAdmin];
-    if settings.user.is_some() {
-        needed.extend([Capability::SetUid, Capability::SetGid]);
+    match missing_capabilities(settings) {
+        None => Finding::ok("rights", "all that is needed"),
+        Some(missing) => Finding::new("rights", Level::Error, missing, GET_CAPABILITIES),
     }
-    let missing: Vec<String> = needed
-        .iter()
-        .filter(|capability| !capability.in_effect())
-        .map(ToString::to_string)
-        .collect();
-    if missing.is_empty() {
-        return Finding::ok("rights", "all that is needed");
-    }
-    let advice = "run as root, or give the program these capabilities";
-    Finding::new("rights", Level::Error, format!("missing {}", missing.join(", ")), advice)
 }
 
 fn table(settings: &Settings) -> Finding {
@@ -82,6 +74,8 @@ fn tier(settings: &Settings, name: &Name) -> Finding {
 
 fn queues(settings: &Settings) -> Finding {
     const CHECK: &str = "nfqueue";
+    // As a start would. What comes of it shows in the list.
+    let _ = nfqueue::load();
     let listed = match KernelQueues::open().and_then(|mut queues| queues.read()) {
         Ok(listed) => listed,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -93,8 +87,7 @@ fn queues(settings: &Settings) -> Finding {
             return Finding::new(CHECK, Level::Note, what, "run as root to know");
         }
     };
-    let running = StatsFile::open(&settings.folder, &settings.instance);
-    if running.is_ok_and(|stats| stats.is_running()) {
+    if is_running(settings) {
         return Finding::ok(CHECK, format!("lb of instance {} is running", settings.instance));
     }
     let used = listed.iter().find(|queue| settings.queues.contains(&queue.queue));
@@ -113,83 +106,79 @@ fn queues(settings: &Settings) -> Finding {
 }
 
 /// Makes the rules where no packet comes, and takes them away within the same transaction.
-fn kernel(settings: &Settings) -> Finding {
+fn kernel(settings: &Settings, rules: &RuleSettings) -> Vec<Finding> {
     const CHECK: &str = "kernel";
-    let refused = |what: &str, cause: &NftError, level| {
-        Finding::new(CHECK, level, format!("{what}: {cause}"), "")
-    };
-    let by = match try_rules(settings, QueueBy::Expression, None) {
-        Ok(()) => QueueBy::Expression,
-        Err(error) if error.expression() == Some("queue") => {
-            match try_rules(settings, QueueBy::Target, None) {
-                Ok(()) => QueueBy::Target,
-                Err(error) => return refused("nftables cannot queue", &error, Level::Error),
+    let mapped = MappedTable::open(&settings.folder, &settings.table).ok();
+    let config = mapped.and_then(|mapped| Some(*mapped.table().ok()?.config())).unwrap_or_default();
+    let mut findings = Vec::new();
+    let too_large = too_large(&config).filter(|_| rules.fast);
+    let config = too_large.is_none().then_some(&config);
+    findings.extend(too_large.map(|complaint| {
+        Finding::new(CHECK, Level::Warning, complaint, "make a table with fewer slots")
+    }));
+    let mut means = Means::new(rules);
+    let tables = loop {
+        let tables = means.tables(config, &Ways::default());
+        let Err(cause) = try_tables(&tables) else { break tables };
+        findings.extend(match means.do_without(&cause) {
+            Some(Lack::Queue) => {
+                // Packets notice nothing. If this fails the rules will, too.
+                let _ = Nft::open().and_then(|mut nft| nft.load_queue_target());
+                None
             }
-        }
-        Err(error) => return refused("nftables refuses the rules", &error, Level::Error),
+            Some(lack @ (Lack::Inits | Lack::Counters)) => {
+                Some(Finding::new(CHECK, Level::Note, lack.because(&cause), ""))
+            }
+            Some(lack @ (Lack::Express | Lack::Fast)) => {
+                Some(Finding::new(CHECK, Level::Warning, lack.because(&cause), ""))
+            }
+            None => {
+                let what = format!("nftables refuses the rules: {cause}");
+                return vec![Finding::new(CHECK, Level::Error, what, "")];
+            }
+        });
     };
-    let how = match by {
+    let how = match means.by() {
         QueueBy::Expression => "by nftables' own means",
         QueueBy::Target => "by the target NFQUEUE",
     };
-    if !settings.rules.as_ref().is_some_and(|rules| rules.fast) {
-        return Finding::ok(CHECK, format!("rules can queue, {how}"));
-    }
-    let mapped = MappedTable::open(&settings.folder, &settings.table).ok();
-    let config = mapped.and_then(|mapped| Some(*mapped.table().ok()?.config())).unwrap_or_default();
-    if config.slots > MOST_SLOTS {
-        let what =
-            format!("no fast plane: the table has {} slots, more than {MOST_SLOTS}", config.slots);
-        return Finding::new(CHECK, Level::Warning, what, "make a table with fewer slots");
-    }
-    if let Err(error) = try_rules(settings, by, Some(&config)) {
-        return refused("no fast plane", &error, Level::Warning);
-    }
-    let rules = settings.rules.as_ref().filter(|rules| !rules.express.is_empty());
-    let Some(rules) = rules else {
-        return Finding::ok(
-            CHECK,
-            format!("rules can queue, {how}, and the fast plane can be made"),
-        );
+    let planes = match (tables.iter().any(|table| table.map.is_some()), tables.len()) {
+        (false, _) => "",
+        (true, 1) => ", and the fast plane can be made",
+        (true, _) => ", and the fast and the express plane can be made",
     };
-    match try_table(&Ways::default().table(&rules.wanted, &config)) {
-        Ok(()) => Finding::ok(
-            CHECK,
-            format!("rules can queue, {how}, and the fast and the express plane can be made"),
-        ),
-        Err(error) => refused("no express plane", &error, Level::Warning),
-    }
+    findings.push(Finding::ok(CHECK, format!("rules can queue, {how}{planes}")));
+    findings
 }
 
-fn try_rules(settings: &Settings, by: QueueBy, fast: Option<&Config>) -> Result<(), NftError> {
-    let Some(rules) = &settings.rules else { return Ok(()) };
-    try_table(&Table::new(&rules.wanted, by, fast))
-}
-
-/// Makes it without hooks, under another name, and deletes it in the same transaction.
-fn try_table(table: &Table) -> Result<(), NftError> {
-    let id = TableId { family: table.family, name: format!("markway-check-{}", process::id()) };
-    let mut transaction = Transaction::new(&id);
-    transaction.add_table("a check of lb of Markway");
-    for counter in table.counters {
-        transaction.add_counter(counter);
+/// Makes them without hooks, under other names, and deletes them in the same transaction.
+fn try_tables(tables: &[Table]) -> Result<(), NftError> {
+    let name = format!("markway-check-{}", process::id());
+    let id = |family| TableId { family, name: name.clone() };
+    let mut transaction = Transaction::new(&id(TableFamily::Inet));
+    for table in tables {
+        transaction.go_to(&id(table.family));
+        transaction.add_table("a check of lb of Markway");
+        for counter in table.counters {
+            transaction.add_counter(counter);
+        }
+        if let Some(map) = &table.map {
+            transaction.add_map(&map.name, map.size, MapValue::Mark);
+        }
+        for (map, value) in &table.hops {
+            transaction.add_map(&map.name, map.size, *value);
+        }
+        if let Some(set) = &table.targets {
+            transaction.add_counters_by_mark(&set.name, set.size);
+        }
+        for chain in &table.chains {
+            transaction.add_chain(&chain.name, None);
+        }
+        for chain in &table.chains {
+            chain.rules.iter().for_each(|rule| transaction.add_rule(&chain.name, rule));
+        }
+        transaction.delete_table();
     }
-    if let Some(map) = &table.map {
-        transaction.add_map(&map.name, map.size, MapValue::Mark);
-    }
-    for (map, value) in &table.hops {
-        transaction.add_map(&map.name, map.size, *value);
-    }
-    if let Some(set) = &table.targets {
-        transaction.add_counters_by_mark(&set.name, set.size);
-    }
-    for chain in &table.chains {
-        transaction.add_chain(&chain.name, None);
-    }
-    for chain in &table.chains {
-        chain.rules.iter().for_each(|rule| transaction.add_rule(&chain.name, rule));
-    }
-    transaction.delete_table();
     Nft::open()?.commit(transaction)
 }
 
@@ -201,10 +190,8 @@ fn tun(settings: &Settings) -> Option<Finding> {
         let advice = "load the module tun, and let a container have the device";
         return Some(Finding::new(CHECK, Level::Error, what, advice));
     }
-    let running = StatsFile::open(&settings.folder, &settings.instance);
-    let is_running = running.is_ok_and(|stats| stats.is_running());
     let is_there = device::list().is_ok_and(|devices| devices.contains(&name.to_string()));
-    Some(match (is_there, is_running) {
+    Some(match (is_there, is_running(settings)) {
         (true, false) => {
             let what = format!("there is a device {name} already");
             Finding::new(CHECK, Level::Warning, what, "choose another name, or remove it")

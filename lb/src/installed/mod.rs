@@ -2,17 +2,16 @@
 
 mod difference;
 mod found;
+mod reading;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use lb_core::target::Mark;
-use lb_sys::nft::{
-    CounterInfo, MapInfo, MapValue, MarkCount, Nft, NftError, TableFamily, TableId, Transaction,
-};
+use lb_sys::nft::{MapValue, Nft, NftError, TableFamily, TableId, Transaction};
 use lb_sys::shm::Name;
 use thiserror::Error;
 
-use crate::rules::{Map, TARGETS, Table};
+use crate::rules::{Map, Table};
 use difference::{count_marks, in_order, put_rules, replace, replace_hops, rules_of};
 pub use found::Found;
 use found::{TABLE_COMMENT, is_ours};
@@ -296,7 +295,7 @@ impl Installed {
             let ended: Vec<u32> = gone.intersection(&table.gone).copied().collect();
             transaction.go_to(&table.id);
             transaction.delete_elements(&set.name, &ended);
-            table.counted.retain(|mark| !ended.contains(mark));
+            table.counted.retain(|mark| ended.binary_search(mark).is_err());
             table.gone = gone;
         }
         self.commit(transaction, self.generation)?;
@@ -304,13 +303,9 @@ impl Installed {
         Ok(())
     }
 
-    /// What the kernel counts in all our tables.
-    pub fn counters(&mut self) -> Result<Vec<CounterInfo>, InstallError> {
-        let mut counters = Vec::new();
-        for table in self.in_force.iter().filter(|table| table.rules.is_some()) {
-            counters.extend(self.nft.counters(&table.id).map_err(named(&table.id))?);
-        }
-        Ok(counters)
+    /// To be called before rules that queue by the target NFQUEUE.
+    pub fn load_queue_target(&mut self) -> Result<(), InstallError> {
+        self.nft.load_queue_target().map_err(named(self.table()))
     }
 
     /// Removes our tables; says of each whether there was one.
@@ -333,37 +328,6 @@ impl Installed {
         }
         self.commit(transaction, 0)?;
         Ok(removed)
-    }
-
-    /// What is there, whoever made it.
-    pub fn look(&mut self) -> Result<Vec<(TableId, Found)>, InstallError> {
-        let ids = self.in_force.iter().map(|table| &table.id);
-        ids.map(|id| {
-            let found = Found::read(&mut self.nft, id).map_err(named(id))?;
-            Ok((id.clone(), found))
-        })
-        .collect()
-    }
-
-    /// The elements of a map by slot.
-    pub fn elements(&mut self, id: &TableId, map: &MapInfo) -> Result<Vec<u32>, InstallError> {
-        let size = map.size.unwrap_or(0);
-        let elements = self.nft.elements(id, &map.name, 0, size).map_err(named(id))?;
-        Ok(in_order(&elements, 0, size))
-    }
-
-    /// What the kernel has counted for each mark.
-    pub fn counters_by_mark(&mut self, id: &TableId) -> Result<Vec<MarkCount>, InstallError> {
-        self.nft.counters_by_mark(id, TARGETS).map_err(named(id))
-    }
-
-    /// All that a map of next hops has.
-    pub fn values(
-        &mut self,
-        id: &TableId,
-        map: &MapInfo,
-    ) -> Result<Vec<(u32, Vec<u8>)>, InstallError> {
-        self.nft.values(id, &map.name).map_err(named(id))
     }
 
     /// After this the generation is one higher, if nobody else changed anything since `generation`.

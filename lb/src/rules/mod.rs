@@ -9,6 +9,7 @@
 //! What is forwarded before all that is in [`crate::express`].
 
 mod fast;
+pub mod guards;
 pub mod steps;
 
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 
 use socket2::{Domain, Socket, Type};
+use thiserror::Error;
 
 /// The devices of this network namespace by name.
 pub fn list() -> io::Result<Vec<String>> {
@@ -16,6 +18,29 @@ pub fn list() -> io::Result<Vec<String>> {
 fn names(table: &str) -> Vec<String> {
     let lines = table.lines().skip(2);
     lines.filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
+}
+
+/// Why a setting of the kernel is not known.
+#[derive(Debug, Error)]
+#[error("read {}: {cause}", path.display())]
+pub struct SettingError {
+    path: PathBuf,
+    cause: io::Error,
+}
+
+impl SettingError {
+    /// Whether there is no such setting.
+    pub fn is_missing(&self) -> bool {
+        self.cause.kind() == io::ErrorKind::NotFound
+    }
+}
+
+/// How strict a device is about the senders of IPv4 packets that come in by it: 0 not at all, 1 when another way leads
+/// to them, 2 when none does. There is one more for `all`; the larger of the two counts.
+pub fn source_check(name: &str) -> Result<u8, SettingError> {
+    let path = PathBuf::from(format!("/proc/sys/net/ipv4/conf/{name}/rp_filter"));
+    let number = |text: String| text.trim().parse().map_err(io::Error::other);
+    fs::read_to_string(&path).and_then(number).map_err(|cause| SettingError { path, cause })
 }
 
 /// A connection to the kernel's settings of devices.
@@ -47,6 +72,22 @@ impl Devices {
         // SAFETY: the kernel has filled in the flags; any bytes are a short.
         let flags = unsafe { request.ifr_ifru.ifru_flags };
         Ok(i32::from(flags) & UP != 0)
+    }
+
+    /// The name of the device that has this number, if there is one.
+    pub fn name(&self, index: u32) -> io::Result<Option<String>> {
+        const SIOCGIFNAME: libc::Ioctl = 0x8910;
+        let index = libc::c_int::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let found = self.request(SIOCGIFNAME, |request| request.ifr_ifru.ifru_ifindex = index);
+        match found {
+            Ok(request) => {
+                let bytes = request.ifr_name.iter().map(|byte| byte.to_ne_bytes()[0]);
+                let name: Vec<u8> = bytes.take_while(|byte| *byte != 0).collect();
+                Ok(Some(String::from_utf8_lossy(&name).into_owned()))
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The names of the features of a device that are on, as `ethtool -k` calls those that have no
@@ -92,14 +133,24 @@ impl Devices {
         command: libc::Ioctl,
         fill: impl FnOnce(&mut libc::ifreq),
     ) -> io::Result<libc::ifreq> {
-        // SAFETY: zeros are a valid ifreq.
-        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
         if name.is_empty() || name.len() >= libc::IFNAMSIZ {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-            *to = libc::c_char::from_ne_bytes([from]);
-        }
+        self.request(command, |request| {
+            for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+                *to = libc::c_char::from_ne_bytes([from]);
+            }
+            fill(request);
+        })
+    }
+
+    fn request(
+        &self,
+        command: libc::Ioctl,
+        fill: impl FnOnce(&mut libc::ifreq),
+    ) -> io::Result<libc::ifreq> {
+        // SAFETY: zeros are a valid ifreq.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
         fill(&mut request);
         // SAFETY: these commands read and write an ifreq, which this is; the data of ethtool's command outlives
         // the call and has the room that its head tells.
@@ -152,11 +203,23 @@ mod tests {
     }
 
     #[test]
+    fn a_source_check_is_a_number_or_an_error_with_its_file() {
+        assert!(source_check("all").unwrap() <= 2);
+        let error = source_check("no-such-dev").unwrap_err();
+        assert!(error.is_missing());
+        let path = "read /proc/sys/net/ipv4/conf/no-such-dev/rp_filter: ";
+        assert!(error.to_string().starts_with(path), "{error}");
+    }
+
+    #[test]
     fn the_loopback_device_is_there() {
         assert!(list().unwrap().contains(&"lo".to_owned()));
         let devices = Devices::open().unwrap();
         assert!(devices.mtu("lo").unwrap() >= 1280);
         assert!(devices.features("lo").unwrap().iter().any(|name| name.starts_with("rx-")));
+        assert_eq!(devices.name(1).unwrap().as_deref(), Some("lo"));
+        assert_eq!(devices.name(0x7fff_fff0).unwrap(), None);
+        assert!(devices.name(u32::MAX).is_err());
         assert!(devices.mtu("no-such-dev").is_err() && devices.mtu(&"x".repeat(16)).is_err());
     }
 }

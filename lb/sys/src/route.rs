@@ -1,7 +1,10 @@
 //! What the kernel's routing would do with a packet, and whether that may have changed.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use thiserror::Error;
 
 use crate::netlink::Socket;
 use crate::netlink::attribute::{Attributes, attribute};
@@ -36,6 +39,64 @@ pub struct NextHop {
     pub mtu: Option<u32>,
 }
 
+/// Why there is not one neighbour to whom the kernel would send a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum NoHop {
+    /// It refuses.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The route is of another kind: to this machine, to all, or to nobody.
+    #[error("the route is not one to a neighbour (its type is {0})")]
+    Kind(u8),
+    /// It would choose.
+    #[error("the route has several next hops")]
+    Several,
+    /// There is more to do than to send it.
+    #[error("the route leads into a tunnel")]
+    Tunnel,
+    /// It would look for the packet's own destination on a link.
+    #[error("the route has no gateway")]
+    NoGateway,
+    /// The neighbour's address is of the other version of IP.
+    #[error("the gateway is of the other version of IP")]
+    OtherFamily,
+    /// The kernel said something else.
+    #[error("the kernel's answer makes no sense")]
+    Odd,
+}
+
+/// The number of an error with which the kernel refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal(i32);
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", io::Error::from_raw_os_error(self.0))?;
+        match self.usual_cause() {
+            Some(cause) => write!(f, ", usually {cause}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Refusal {
+    fn usual_cause(self) -> Option<&'static str> {
+        match self.0 {
+            libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ESRCH => {
+                Some("because no route is there, or forwarding is off")
+            }
+            // Kernels of different age say either.
+            libc::EINVAL | libc::EXDEV => Some(
+                "because rp_filter is not 0 and there is no route to 192.0.2.1, which stands for all clients, or \
+                 because of a route of type blackhole",
+            ),
+            libc::EACCES => Some("because of a route or rule of type prohibit"),
+            libc::ENODEV => Some("because the device is gone"),
+            _ => None,
+        }
+    }
+}
+
 /// A network device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Device {
@@ -57,15 +118,18 @@ pub enum Which<'a> {
 }
 
 const HEADER_LEN: usize = 16;
+/// What comes before the attributes of a route.
+const ROUTE_INFO_LEN: usize = 12;
 const BUFFER: usize = 32 * 1024;
 
-/// Messages (linux/rtnetlink.h).
+/// Messages (linux/netlink.h, linux/rtnetlink.h).
+const ERROR: u16 = 2;
 const NEW_LINK: u16 = 16;
 const GET_LINK: u16 = 18;
 const NEW_ROUTE: u16 = 24;
 const GET_ROUTE: u16 = 26;
-/// Groups of events: devices, routes, rules and next hops.
-const GROUPS: [libc::c_int; 6] = [1, 7, 8, 11, 19, 32];
+/// Groups of events: devices, routes, rules, settings such as rp_filter, and next hops.
+const GROUPS: [libc::c_int; 8] = [1, 7, 8, 11, 19, 24, 25, 32];
 
 impl Routes {
     /// Opens it. This is the only call that needs new sockets.
@@ -119,35 +183,59 @@ impl Routes {
         }))
     }
 
-    /// The one neighbour to whom the kernel would send such a packet, whoever it is from. None if there is
-    /// none or several, or if it has more to do than to send it there.
-    pub fn next_hop(&mut self, query: &Query) -> io::Result<Option<NextHop>> {
-        const INFO_LEN: usize = 12;
-        const WHOLE_ROUTE: u32 = 0x2000;
+    /// The one neighbour to whom the kernel would send such a packet, whoever it is from.
+    pub fn next_hop(&mut self, query: &Query) -> io::Result<Result<NextHop, NoHop>> {
         // Sources for documentation (RFC 5737, RFC 3849): the kernel takes none that is not given.
         const SOURCE4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
         const SOURCE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
-        let (family, bits, source, to) = match query.to {
-            IpAddr::V4(to) => (libc::AF_INET, 32, SOURCE4.octets().to_vec(), to.octets().to_vec()),
-            IpAddr::V6(to) => {
-                (libc::AF_INET6, 128, SOURCE6.octets().to_vec(), to.octets().to_vec())
-            }
+        let source = match query.to {
+            IpAddr::V4(_) => IpAddr::from(SOURCE4),
+            IpAddr::V6(_) => IpAddr::from(SOURCE6),
         };
-        let mut info = [0; INFO_LEN];
-        info[..3].copy_from_slice(&[u8::try_from(family).unwrap_or_default(), bits, bits]);
-        info[8..].copy_from_slice(&WHOLE_ROUTE.to_ne_bytes());
-        let answer = self.ask(GET_ROUTE, &info, |attributes| {
-            attributes.bytes(1, &to);
-            attributes.bytes(2, &source);
+        self.route(query.to, Some(source), |attributes| {
             attributes.bytes(3, &query.input.to_ne_bytes());
             attributes.bytes(16, &query.mark.to_ne_bytes());
-        })?;
-        Ok(answer.and_then(|(kind, body)| {
-            (kind == NEW_ROUTE).then(|| next_hop(body, INFO_LEN)).flatten()
-        }))
+        })
+        .map(|route| next_hop(route?))
     }
 
-    /// One question with one answer; none if the kernel refuses it, for whatever is not there.
+    /// Whether packets of this machine without a mark have a route, whatever it is.
+    pub fn has_route(&mut self, to: IpAddr) -> io::Result<Result<(), NoHop>> {
+        Ok(self.route(to, None, |_| {})?.map(drop))
+    }
+
+    /// The kernel's route for a packet, as it tells it.
+    fn route(
+        &mut self,
+        to: IpAddr,
+        source: Option<IpAddr>,
+        attributes: impl FnOnce(&mut Attributes<'_>),
+    ) -> io::Result<Result<&[u8], NoHop>> {
+        const WHOLE_ROUTE: u32 = 0x2000;
+        let (family, to) = family_and_octets(to);
+        let bits = u8::try_from(8 * to.len()).unwrap_or_default();
+        let source_bits = if source.is_some() { bits } else { 0 };
+        let mut info = [0; ROUTE_INFO_LEN];
+        info[..3].copy_from_slice(&[family, bits, source_bits]);
+        if source.is_some() {
+            // Not only what one packet would meet of it.
+            info[8..].copy_from_slice(&WHOLE_ROUTE.to_ne_bytes());
+        }
+        let answer = self.ask(GET_ROUTE, &info, |all| {
+            all.bytes(1, &to);
+            if let Some(source) = source {
+                all.bytes(2, &family_and_octets(source).1);
+            }
+            attributes(all);
+        })?;
+        Ok(match answer {
+            Some((NEW_ROUTE, body)) => Ok(body),
+            Some((ERROR, body)) => Err(refused(body)),
+            _ => Err(NoHop::Odd),
+        })
+    }
+
+    /// One question with one answer, which may be an error.
     fn ask(
         &mut self,
         kind: u16,
@@ -177,7 +265,22 @@ fn message_of(datagram: &[u8]) -> Option<(u16, &[u8])> {
     Some((kind, datagram.get(HEADER_LEN..len)?))
 }
 
-fn next_hop(body: &[u8], info_len: usize) -> Option<NextHop> {
+/// Kind of address and its bytes.
+fn family_and_octets(address: IpAddr) -> (u8, Vec<u8>) {
+    let (family, octets) = match address {
+        IpAddr::V4(address) => (libc::AF_INET, address.octets().to_vec()),
+        IpAddr::V6(address) => (libc::AF_INET6, address.octets().to_vec()),
+    };
+    (u8::try_from(family).unwrap_or_default(), octets)
+}
+
+/// What an error message says: a negative number.
+fn refused(body: &[u8]) -> NoHop {
+    let number = body.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes));
+    number.map_or(NoHop::Odd, |number| NoHop::Refused(Refusal(number.wrapping_neg())))
+}
+
+fn next_hop(body: &[u8]) -> Result<NextHop, NoHop> {
     const UNICAST: u8 = 1;
     const OUTPUT: u16 = 4;
     const GATEWAY: u16 = 5;
@@ -186,31 +289,43 @@ fn next_hop(body: &[u8], info_len: usize) -> Option<NextHop> {
     const MULTIPATH: u16 = 9;
     const VIA: u16 = 18;
     const TUNNEL: u16 = 22;
-    let attributes = body.get(info_len..)?;
+    let (info, attributes) = body.split_first_chunk::<ROUTE_INFO_LEN>().ok_or(NoHop::Odd)?;
+    let (own_family, kind) = (libc::c_int::from(info[0]), info[7]);
     let has = |kind| attribute(attributes, kind).is_some();
-    if *body.get(7)? != UNICAST || has(MULTIPATH) || has(TUNNEL) {
-        return None;
+    if kind != UNICAST {
+        return Err(NoHop::Kind(kind));
+    } else if has(MULTIPATH) {
+        return Err(NoHop::Several);
+    } else if has(TUNNEL) {
+        return Err(NoHop::Tunnel);
     }
     let (family, gateway) = match attribute(attributes, GATEWAY) {
-        Some(gateway) => (libc::c_int::from(*body.first()?), gateway),
-        // A neighbour of the other family.
+        Some(gateway) => (own_family, gateway),
+        // A neighbour that may be of the other family.
         None => {
-            let (family, gateway) = attribute(attributes, VIA)?.split_first_chunk::<2>()?;
+            let via = attribute(attributes, VIA).ok_or(NoHop::NoGateway)?;
+            let (family, gateway) = via.split_first_chunk::<2>().ok_or(NoHop::Odd)?;
             (libc::c_int::from(u16::from_ne_bytes(*family)), gateway)
         }
     };
-    let is_own_family = family == libc::c_int::from(*body.first()?);
-    let address = match gateway.len() {
-        4 => IpAddr::from(*gateway.first_chunk::<4>()?),
-        16 => IpAddr::from(*gateway.first_chunk::<16>()?),
-        _ => return None,
-    };
+    if family != own_family {
+        return Err(NoHop::OtherFamily);
+    }
     let metrics = attribute(attributes, METRICS).unwrap_or_default();
-    is_own_family.then_some(NextHop {
-        device: own_number(attribute(attributes, OUTPUT)?)?,
-        address,
+    let device = attribute(attributes, OUTPUT).and_then(own_number);
+    Ok(NextHop {
+        device: device.ok_or(NoHop::Odd)?,
+        address: address(gateway).ok_or(NoHop::Odd)?,
         mtu: attribute(metrics, METRIC_MTU).and_then(own_number).filter(|mtu| *mtu > 0),
     })
+}
+
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    match octets.len() {
+        4 => octets.first_chunk::<4>().map(|octets| IpAddr::from(*octets)),
+        16 => octets.first_chunk::<16>().map(|octets| IpAddr::from(*octets)),
+        _ => None,
+    }
 }
 
 /// The setting `mtu` of IPv6; none where the device has no IPv6.
@@ -246,33 +361,57 @@ mod tests {
     #[test]
     fn the_next_hop_of_a_route() {
         let hop = NextHop { device: 3, address: [192, 168, 2, 11].into(), mtu: Some(1400) };
-        assert_eq!(next_hop(&ROUTE, 12), Some(hop));
+        assert_eq!(next_hop(&ROUTE), Ok(hop));
     }
 
     #[test]
     fn what_is_more_than_one_neighbour_is_none() {
         for (place, byte, why) in [
-            (7, 6, "black hole"),
-            (26, 9, "several next hops"),
-            (26, 22, "tunnel"),
-            (26, 30, "no gateway"),
-            (24, 7, "cut gateway"),
-            (34, 40, "no device"),
+            (7, 6, NoHop::Kind(6)),
+            (26, 9, NoHop::Several),
+            (26, 22, NoHop::Tunnel),
+            (26, 30, NoHop::NoGateway),
+            (26, 18, NoHop::OtherFamily),
+            (24, 7, NoHop::Odd),  // a gateway that is cut
+            (34, 40, NoHop::Odd), // no device
         ] {
             let mut route = ROUTE;
             route[place] = byte;
-            assert_eq!(next_hop(&route, 12), None, "{why}");
+            assert_eq!(next_hop(&route), Err(why));
         }
+    }
+
+    #[test]
+    fn a_refusal_is_told_with_its_usual_cause() {
+        for (errno, cause) in [
+            (libc::ENETUNREACH, "no route is there"),
+            (libc::EHOSTUNREACH, "forwarding is off"),
+            (libc::EXDEV, "rp_filter is not 0"),
+            (libc::EINVAL, "rp_filter is not 0"),
+            (libc::EACCES, "prohibit"),
+            (libc::ENODEV, "the device is gone"),
+        ] {
+            let NoHop::Refused(refusal) = refused(&(-errno).to_ne_bytes()) else {
+                panic!("{errno} is not a refusal")
+            };
+            let told = refusal.to_string();
+            assert!(told.contains(&format!("(os error {errno}), usually because ")), "{told}");
+            assert!(told.contains(cause), "{told}");
+        }
+        let told = refused(&(-libc::ENOMEM).to_ne_bytes()).to_string();
+        assert!(told.ends_with(&format!("(os error {})", libc::ENOMEM)), "{told}");
+        assert_eq!(refused(&[1]), NoHop::Odd);
+        assert!(matches!(refused(&i32::MIN.to_ne_bytes()), NoHop::Refused(_)));
     }
 
     #[test]
     fn any_bytes_are_survived() {
         for len in 0..ROUTE.len() {
-            next_hop(&ROUTE[..len], 12);
+            let _ = next_hop(&ROUTE[..len]);
             message_of(&ROUTE[..len]);
         }
         assert_eq!(message_of(&[0xff; 64]), None);
-        assert_eq!(next_hop(&[0xff; 64], 12), None);
+        assert_eq!(next_hop(&[0xff; 64]), Err(NoHop::Kind(0xff)));
     }
 
     #[test]
@@ -282,7 +421,11 @@ mod tests {
         assert_eq!(routes.device(Which::Index(by_name.index)).unwrap(), Some(by_name));
         assert!((1280..=by_name.mtu).contains(&by_name.mtu6), "{by_name:?}");
         assert_eq!(routes.device(Which::Name("no-such-device")).unwrap(), None);
-        let query = Query { to: [127, 0, 0, 1].into(), mark: 0, input: by_name.index };
-        assert_eq!(routes.next_hop(&query).unwrap(), None);
+        let to = IpAddr::from([127, 0, 0, 1]);
+        let query = Query { to, mark: 0, input: by_name.index };
+        assert!(routes.next_hop(&query).unwrap().is_err());
+        assert_eq!(routes.has_route(to).unwrap(), Ok(()));
+        let gone = routes.next_hop(&Query { input: u32::MAX >> 1, ..query }).unwrap();
+        assert_eq!(gone, Err(NoHop::Refused(Refusal(libc::ENODEV))));
     }
 }

@@ -12,6 +12,7 @@ use socket2::{Domain, Socket, Type};
 use thiserror::Error;
 
 use crate::capability::Capability;
+use crate::device::{SettingError, source_check};
 
 /// The name of a network device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,17 +122,15 @@ impl Tun {
 
     /// The setting that makes the kernel drop packets by the device because of their source, if there
     /// is one: the device's own or that of all devices counts, whichever is larger.
-    pub fn source_check(&self) -> Option<&'static str> {
-        let is_on = |path: String| {
-            fs::read_to_string(path).is_ok_and(|value| value.trim().parse() != Ok(0))
-        };
-        if is_on(self.setting("ipv4", "rp_filter")) {
+    pub fn source_check(&self) -> Result<Option<&'static str>, SettingError> {
+        let is_on = |name: &str| source_check(name).map(|strictness| strictness != 0);
+        Ok(if is_on(&self.name.to_string())? {
             Some("net.ipv4.conf.default.rp_filter")
-        } else if is_on("/proc/sys/net/ipv4/conf/all/rp_filter".into()) {
+        } else if is_on("all")? {
             Some("net.ipv4.conf.all.rp_filter")
         } else {
             None
-        }
+        })
     }
 
     fn setting(&self, family: &str, key: &str) -> String {
@@ -259,9 +258,9 @@ mod tests {
         let (len, from) = socket.recv_from(&mut buffer).unwrap();
         assert_eq!((&buffer[..len], from.to_string()), (&b"ok"[..], "192.0.2.1:4000".into()));
 
-        assert_eq!(tun.source_check(), None);
+        assert_eq!(tun.source_check().unwrap(), None);
         fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "1").unwrap();
-        assert_eq!(tun.source_check(), Some("net.ipv4.conf.all.rp_filter"));
+        assert_eq!(tun.source_check().unwrap(), Some("net.ipv4.conf.all.rp_filter"));
         assert!(tun.write(&[0x15; 40]).is_err(), "no version of IP");
         drop(tun);
         assert!(

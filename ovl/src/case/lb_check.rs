@@ -90,7 +90,7 @@ struct Trouble {
 
 const PLAIN_QUEUE: &[&str] = &["--queue", QUEUE];
 
-const TROUBLES: [Trouble; 12] = [
+const TROUBLES: [Trouble; 14] = [
     Trouble {
         name: "reassembly",
         options: PLAIN_QUEUE,
@@ -139,6 +139,22 @@ const TROUBLES: [Trouble; 12] = [
         right: "echo 0 >/proc/sys/net/ipv4/conf/eth2/rp_filter",
         told: "eth2: rp_filter is strict",
         advice: "net/ipv4/conf/eth2/rp_filter=0",
+    },
+    Trouble {
+        name: "source check",
+        options: PLAIN_QUEUE,
+        wrong: "echo none >/run/none\nmount --bind /run/none /proc/sys/net/ipv4/conf/eth2/rp_filter",
+        right: "umount /proc/sys/net/ipv4/conf/eth2/rp_filter",
+        told: "read /proc/sys/net/ipv4/conf/eth2/rp_filter: ",
+        advice: "see to it that it is 0",
+    },
+    Trouble {
+        name: "own errors",
+        options: &["--vip", "10.0.0.0", "--local"],
+        wrong: "! ip route get 10.0.0.0",
+        right: "ip route add 10.0.0.0 via 192.168.1.1",
+        told: "no route to 10.0.0.0/32 (",
+        advice: "ip route add 10.0.0.0/32 via ",
     },
     Trouble {
         name: "copy range",

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use super::connectivity::every_node_reaches_every_other;
 use super::fast_plane::agree::planes_agree_about;
@@ -47,6 +48,12 @@ pub const CASES: &[Case] = &[
         name: "vm-queue",
         about: "lb uses the kernel's own queue expression, and serves in both planes",
         run: the_own_queue_serves,
+        ..ON_MACHINES
+    },
+    Case {
+        name: "vm-lacks",
+        about: "lb gives up what the kernel has no module for, and no more; lb --check tells the same",
+        run: what_the_kernel_lacks_is_given_up,
         ..ON_MACHINES
     },
     Case {
@@ -187,6 +194,66 @@ fn the_own_queue_serves(lab: &mut Lab) -> Result<()> {
             _ => lab.stats()?.sum.received - stats.received,
         };
         check(echoes >= 10, format!("10 echoes in the {plane} plane"), echoes)?;
+        end(lab)?;
+        lab.cluster.router()?.run(&["lb", "--down"])?.success()?;
+    }
+    Ok(())
+}
+
+/// A module, what comes of it when it is missing, how bad that is, and the plane that is left.
+const LACKS: [(&str, &str, &str, &str); 4] = [
+    ("nft_queue", "rules can queue, by the target NFQUEUE", "ok", "express"),
+    ("nft_limit", "INITs of SCTP are not counted: this kernel refuses: ", "note", "express"),
+    (
+        "nft_fwd_netdev",
+        "no express plane, the fast plane does its work: this kernel refuses: ",
+        "warning",
+        "fast",
+    ),
+    (
+        "nft_hash",
+        "no fast plane, the queue does all the work: this kernel refuses: ",
+        "warning",
+        "slow",
+    ),
+];
+
+fn what_the_kernel_lacks_is_given_up(lab: &mut Lab) -> Result<()> {
+    lab.table(&["init"])?;
+    lab.activate_all()?;
+    let given_up = gives_up(lab);
+    // Others have the same machine.
+    lab.cluster.router()?.script("rm -f /etc/modprobe.d/lack.conf")?;
+    given_up
+}
+
+fn gives_up(lab: &mut Lab) -> Result<()> {
+    let express = ["--queue", QUEUE, "--fast", "--express", "--device", "eth2"];
+    let options = [&express[..], &VIPS[..]].concat();
+    for (module, lack, level, plane) in LACKS {
+        lab.cluster.router()?.script(&format!(
+            "mkdir -p /etc/modprobe.d
+             echo 'install {module} /bin/false' >/etc/modprobe.d/lack.conf
+             if grep -q '^{module} ' /proc/modules; then rmmod {module}; fi"
+        ))?;
+        let words = [&["lb", "--check", "--json"], &options[..]].concat();
+        let report = lab.cluster.router()?.run(&words)?.stdout();
+        let report: Value = serde_json::from_str(&report).context("read lb --check")?;
+        let mut findings = report["findings"].as_array().into_iter().flatten();
+        let told = findings.find_map(|finding| {
+            let what = finding["what"].as_str().filter(|what| what.starts_with(lack))?;
+            (finding["level"] == level).then(|| what.to_owned())
+        });
+        let told = told.with_context(|| format!("{lack}, as {level}: {report}"))?;
+        lab.start_lb(&options)?;
+        check_plane(lab, plane)?;
+        let log = lab.lb()?.log();
+        // As far as the digest of a rule, which depends on the routes.
+        let words = told.split(" [").next().unwrap_or(&told);
+        let is_told = level == "ok" || log.contains(words);
+        check(is_told, format!("without {module}: {told}"), &log)?;
+        let target = module == "nft_queue";
+        check(log.contains("target NFQUEUE") == target, format!("a target: {target}"), &log)?;
         end(lab)?;
         lab.cluster.router()?.run(&["lb", "--down"])?.success()?;
     }

@@ -2,22 +2,34 @@
 //! too much must hear of it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::fast_plane::VIPS;
+use super::fast_plane::rules::route_unmarked;
 use super::{Case, PLAIN, check};
 use crate::address::{FAMILIES, Family};
 use crate::lab::{Lab, PATIENCE, QUEUE, Shape};
 use crate::process::Process;
 use crate::wait;
 
-pub const CASES: &[Case] = &[Case {
-    name: "pmtu",
-    about: "path MTU discovery: replies larger than a link in the middle come through",
-    shape: Shape { squeezed: true, ..Shape::STANDARD },
-    run: replies_come_through,
-    ..PLAIN
-}];
+pub const CASES: &[Case] = &[
+    Case {
+        name: "pmtu",
+        about: "path MTU discovery: replies larger than a link in the middle come through",
+        shape: Shape { squeezed: true, ..Shape::STANDARD },
+        run: replies_come_through,
+        ..PLAIN
+    },
+    Case {
+        name: "pmtu-own",
+        about: "the same where it is a link of the router that is narrow, with lb --local",
+        limit: Duration::from_secs(120),
+        run: own_errors_reach_their_server,
+        ..PLAIN
+    },
+];
 
 /// Of each family.
 const TRANSFERS: u16 = 20;
@@ -60,6 +72,45 @@ fn replies_come_through(lab: &mut Lab) -> Result<()> {
         check(
             through < done.len(),
             format!("{family} transfers that stall while their errors meet another server"),
+            format!("{through} of {} came through", done.len()),
+        )?;
+    }
+    Ok(())
+}
+
+/// The router's own errors come in by no device: they need a route, and a rule for packets of this machine.
+fn own_errors_reach_their_server(lab: &mut Lab) -> Result<()> {
+    let _servers = start_web_servers(lab)?;
+    // They are many to one address.
+    lab.cluster.router()?.script(
+        "ip link set eth2 mtu 1300
+         echo 0 >/proc/sys/net/ipv4/icmp_ratelimit
+         echo 0 >/proc/sys/net/ipv6/icmp/ratelimit",
+    )?;
+    route_unmarked(lab)?;
+    lab.table(&["init"])?;
+    lab.activate_all()?;
+    let mut first = 1;
+    for plane in [&[][..], &["--fast"]] {
+        lab.start_lb(&[&["--queue", QUEUE, "--local"], &VIPS[..], plane].concat())?;
+        for family in FAMILIES {
+            let done = transfer(lab, family, first, SECONDS)?;
+            check(
+                done.values().all(|size| *size == SIZE),
+                format!("{TRANSFERS} {family} transfers of {SIZE} bytes, {plane:?}"),
+                format!("bytes by source: {done:?}"),
+            )?;
+        }
+        first += TRANSFERS;
+    }
+    // Without the rule errors meet the server of the route only.
+    lab.start_lb(&[&["--queue", QUEUE], &VIPS[..]].concat())?;
+    for family in FAMILIES {
+        let done = transfer(lab, family, first, SECONDS_ASTRAY)?;
+        let through = done.values().filter(|size| **size == SIZE).count();
+        check(
+            through < done.len(),
+            format!("{family} transfers that stall without --local"),
             format!("{through} of {} came through", done.len()),
         )?;
     }

@@ -101,6 +101,13 @@ pub(super) fn setup(config: &QueueConfig) -> Vec<u8> {
     bytes
 }
 
+/// A request that asks for nothing.
+pub(super) fn no_change() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    message(&mut bytes, MSG_CONFIG, NLM_F_REQUEST, SETUP, 0, |_| {});
+    bytes
+}
+
 /// Verdicts on many packets in one datagram.
 #[derive(Debug)]
 pub(super) struct VerdictBatch {

@@ -4,15 +4,18 @@
 
 mod expression;
 mod found;
+mod load;
 mod message;
+mod object;
 mod survey;
 mod transaction;
 
 pub use expression::{Base, Comparison, Expression, Meta, Queues, Register};
 pub use found::{ChainInfo, CounterInfo, Entry, MapInfo, MarkCount, RuleInfo, TableInfo};
 pub use message::TableFamily;
+pub use object::{Hook, MapValue, PRIORITY, Rule, TableId};
 pub use survey::{Spread, Step, Survey, SurveyedChain, SurveyedRule};
-pub use transaction::{Hook, MapValue, PRIORITY, Rule, TableId, Transaction};
+pub use transaction::Transaction;
 
 use std::io;
 
@@ -164,7 +167,7 @@ impl Nft {
             |attributes| attributes.text(1, &table.name),
             |object| {
                 let flags = attribute(object, 2).and_then(number).unwrap_or(0);
-                let comment = attribute(object, 6).and_then(transaction::comment);
+                let comment = attribute(object, 6).and_then(object::comment);
                 let comment = comment.map(String::from);
                 Some(TableInfo { comment, dormant: flags & DORMANT != 0 })
             },
@@ -199,7 +202,7 @@ impl Nft {
             |attributes| attributes.text(1, &table.name),
             |object| {
                 (named(object, 1)? == table.name).then_some(())?;
-                let comment = attribute(object, 7).and_then(transaction::comment);
+                let comment = attribute(object, 7).and_then(object::comment);
                 let comment = comment.map(String::from);
                 Some(RuleInfo { chain: named(object, 2)?.into(), comment })
             },

@@ -213,10 +213,11 @@ pub(super) fn foreign_changes_are_mended(lab: &mut Lab) -> Result<()> {
     }
     let told = lab.lb()?.log().matches("somebody else changed the rules").count();
     check(told == harms.len(), format!("{} warnings", harms.len()), told)?;
-    lab.cluster.router()?.script(&format!(
-        "nft delete element {table} {map} '{{ 5 }}'
-         nft delete element {table} {map} '{{ 6 }}'; nft add element {table} {map} '{{ 6 : 77 }}'"
-    ))?;
+    // At once: a check in between would mend the first of it.
+    let harm = format!(
+        "delete element {table} {map} {{ 5, 6 }}\nadd element {table} {map} {{ 6 : 77 }}\n"
+    );
+    install(lab.cluster.router()?, &harm)?;
     wait::until("two slots to be mended", PATIENCE, || {
         Ok((number("map_repairs")? == Some(2)).then_some(()))
     })?;

@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use super::super::check;
 use super::super::verbs::connect_all_kinds;
 use super::agree::explained;
-use super::{VIPS, check_plane, end, packets, start, status};
+use super::{VIPS, check_plane, end, install, packets, start, status};
 use crate::address::{CLUSTER_NET, FAMILIES, Family, NodeId};
 use crate::flow::{self, Flow, Transport};
 use crate::lab::{Lab, PATIENCE, QUEUE};
+use crate::node::Node;
 use crate::packet::{Extras, cut_packet, first_packet};
 use crate::random::Random;
 use crate::trace::Trace;
@@ -238,13 +239,37 @@ pub(super) fn routes_are_followed(lab: &mut Lab) -> Result<()> {
             format!("{first} by the fast plane"),
             format!("{ways:?}"),
         )?;
-        let log = lab.lb()?.log();
-        check(log.contains("have no single next hop"), "a warning", log)?;
-        router.script(&format!(
-            "{ip} route del default table 1; {ip} route add default via {one} table 1"
-        ))?;
+        let told = |cause: &str| {
+            let log = lab.lb()?.log();
+            let told = format!(
+                "1 of 4 targets have no single next hop: the fast plane takes their packets; of mark 1: to {} by eth2: ",
+                family.vip()
+            );
+            let mut lines = log.lines();
+            check(lines.any(|line| line.contains(&told) && line.contains(cause)), cause, &log)
+        };
+        told("the route has several next hops")?;
+
+        // None at all: the kernel refuses.
+        let lacks =
+            || lab.lb().map(|lb| lb.log().matches("usually because no route is there").count());
+        let before = lacks()?;
+        router.script(&format!("{ip} route del default table 1"))?;
+        wait::until("a warning with the usual cause", PATIENCE, || {
+            Ok((lacks()? > before).then_some(()))
+        })?;
+        router.script(&format!("{ip} route add default via {one} table 1"))?;
         wait_for_hops("all next hops", 8)?;
     }
+
+    // The kernel knows no way back to whom it is asked for.
+    let strictness = "/proc/sys/net/ipv4/conf/eth2/rp_filter";
+    router.script(&format!("echo 2 >{strictness}"))?;
+    wait_for_hops("no next hop of IPv4", 4)?;
+    let log = lab.lb()?.log();
+    check(log.contains("usually because rp_filter is not 0"), "a warning with the cause", log)?;
+    router.script(&format!("echo 0 >{strictness}"))?;
+    wait_for_hops("all next hops again", 8)?;
 
     // A device that goes and comes back.
     let ingress = || -> Result<bool> {
@@ -259,6 +284,130 @@ pub(super) fn routes_are_followed(lab: &mut Lab) -> Result<()> {
     wait::until("a chain for eth2", PATIENCE, || Ok(ingress()?.then_some(())))?;
     let log = lab.lb()?.log();
     check(log.contains("none of the devices is there"), "a warning", log)
+}
+
+/// How many packets came to a server with one hop less to live, and with two.
+struct Hops<'a>(&'a Node);
+
+impl<'a> Hops<'a> {
+    fn count(server: &'a Node) -> Result<Self> {
+        let mut rules = String::new();
+        for family in FAMILIES {
+            let (ip, vip) = (family.nft(), family.vip());
+            let field = if family == Family::V4 { "ttl" } else { "hoplimit" };
+            for (left, counter) in [(63, "one"), (62, "two")] {
+                let rule = format!("{ip} daddr {vip} {ip} {field} {left} counter name {counter}\n");
+                rules.push_str(&rule);
+            }
+        }
+        let chain = format!("chain c {{ type filter hook prerouting priority -450;\n{rules}}}");
+        install(
+            server,
+            &format!("table inet hops {{\ncounter one {{ }}\ncounter two {{ }}\n{chain}\n}}\n"),
+        )?;
+        Ok(Hops(server))
+    }
+
+    fn taken(&self) -> Result<[u64; 2]> {
+        let mut counts = [0; 2];
+        for (count, name) in counts.iter_mut().zip(["one", "two"]) {
+            let listing =
+                self.0.run(&["nft", "-j", "list", "counter", "inet", "hops", name])?.success()?;
+            let listing: Value = serde_json::from_str(&listing).context("read a counter")?;
+            let counter = listing["nftables"].as_array().into_iter().flatten();
+            let packets = counter.filter_map(|object| object["counter"]["packets"].as_u64()).next();
+            *count =
+                packets.with_context(|| format!("read counter {name}: odd listing {listing}"))?;
+        }
+        Ok(counts)
+    }
+
+    /// Waits until so many have come since, and says with how many hops less.
+    fn wait_for(&self, before: [u64; 2], count: u64) -> Result<[u64; 2]> {
+        wait::until(&format!("{count} packets"), PATIENCE, || {
+            let now = self.taken()?;
+            let taken = [now[0] - before[0], now[1] - before[1]];
+            Ok((taken[0] + taken[1] >= count).then_some(taken))
+        })
+    }
+}
+
+pub(super) fn a_device_goes_while_lb_is_away(lab: &mut Lab) -> Result<()> {
+    const NEIGHBOURS: [(Family, &str, &str); 2] =
+        [(Family::V4, "172.17.0.1/24", "172.17.0.2"), (Family::V6, "fd00:17::1/64", "fd00:17::2")];
+    let mut script = "ip link add out0 type veth peer name out1\nip link set out1 up\n\
+                      ip link set out0 up\n"
+        .to_owned();
+    for (family, own, neighbour) in NEIGHBOURS {
+        let nodad = if family == Family::V6 { "nodad" } else { "" };
+        script.push_str(&format!("ip address add {own} dev out0 {nodad}\n"));
+        let ip = family.ip();
+        script.push_str(&format!("{ip} route replace default via {neighbour} dev out0 table 1\n"));
+    }
+    lab.cluster.router()?.script(&script)?;
+    start(lab, &[], &EXPRESS)?;
+    let of_first = |lab: &Lab| -> Result<Vec<String>> {
+        let hops = status(lab)?["next_hops"].as_array().cloned().into_iter().flatten();
+        let of_first = hops.filter(|hop| hop["mark"] == 1);
+        Ok(of_first.filter_map(|hop| hop["address"].as_str().map(String::from)).collect())
+    };
+    let addresses = of_first(lab)?;
+    check(
+        addresses == NEIGHBOURS.map(|(_, _, neighbour)| neighbour),
+        "mark 1 leads out of the new device",
+        format!("{addresses:?}"),
+    )?;
+
+    end(lab)?;
+    let mut script = "ip link del out0\n".to_owned();
+    for family in FAMILIES {
+        let (ip, server) = (family.ip(), address_of(family, 1)?);
+        script.push_str(&format!("{ip} route replace default via {server} table 1\n"));
+    }
+    lab.cluster.router()?.script(&script)?;
+    let words = [&["lb", "--check", "--queue", QUEUE], &VIPS[..], &EXPRESS].concat();
+    let told = |lab: &Lab, what: &str| {
+        let report = lab.cluster.router()?.run(&words)?.stdout();
+        check(report.contains(what), what, report)
+    };
+    told(lab, "2 of 8 lead to devices that are gone, such as that of mark 1")?;
+    let text = lab.cluster.router()?.run(&["lb", "--status"])?.success()?;
+    check(text.matches("which is gone").count() == 2, "two devices that are gone", text)?;
+
+    let mut flows = Vec::new();
+    for family in FAMILIES {
+        flows.extend(flow::list(family, Transport::Udp, 100));
+    }
+    let marks = lab.lookup(&flows)?;
+    flows.retain(|flow| marks[flow].mark == Some(1));
+    let count = u64::try_from(flows.len())?;
+    {
+        let hops = Hops::count(lab.cluster.node(NodeId::new(1).context("no such server")?)?)?;
+        let before = hops.taken()?;
+        lab.send_flows(&flows, Extras::None)?;
+        let taken = hops.wait_for(before, count)?;
+        check(
+            taken == [0, count],
+            "two hops for each packet while lb is away",
+            format!("{taken:?}"),
+        )?;
+    }
+
+    lab.start_lb(&[&["--queue", QUEUE], &VIPS[..], &EXPRESS].concat())?;
+    let log = lab.lb()?.log();
+    check(log.contains("taken over, the maps brought up to date"), "maps brought up to date", log)?;
+    let expected: Vec<String> = FAMILIES
+        .into_iter()
+        .map(|family| Ok(address_of(family, 1)?.to_string()))
+        .collect::<Result<_>>()?;
+    let addresses = of_first(lab)?;
+    check(addresses == expected, format!("{expected:?}"), format!("{addresses:?}"))?;
+    let hops = Hops(lab.cluster.node(NodeId::new(1).context("no such server")?)?);
+    let before = hops.taken()?;
+    lab.send_flows(&flows, Extras::None)?;
+    let taken = hops.wait_for(before, count)?;
+    check(taken == [count, 0], "one hop for each packet", format!("{taken:?}"))?;
+    told(lab, "the devices of all 8 are there")
 }
 
 pub(super) fn it_comes_stays_and_goes(lab: &mut Lab) -> Result<()> {

@@ -5,7 +5,7 @@ mod beside;
 pub(super) mod changes;
 mod counts;
 mod express;
-mod rules;
+pub(super) mod rules;
 
 use std::time::Duration;
 
@@ -130,6 +130,13 @@ pub const CASES: &[Case] = &[
         about: "next hops follow routes and devices",
         shape: UNTOUCHED,
         run: express::routes_are_followed,
+        ..PLAIN
+    },
+    Case {
+        name: "express-device-gone",
+        about: "a next hop's device that goes while lb is away is told, and mended at start",
+        shape: UNTOUCHED,
+        run: express::a_device_goes_while_lb_is_away,
         ..PLAIN
     },
     Case {

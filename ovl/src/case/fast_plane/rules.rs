@@ -90,7 +90,7 @@ pub(super) fn rules_come_and_go(lab: &mut Lab) -> Result<()> {
 }
 
 /// A route for packets without a mark, by which the kernel also judges whether it can send any.
-fn route_unmarked(lab: &Lab) -> Result<()> {
+pub fn route_unmarked(lab: &Lab) -> Result<()> {
     for family in FAMILIES {
         let (ip, vip) = (family.ip(), family.vip());
         let server = family.address(CLUSTER_NET, NodeId::VM_003);

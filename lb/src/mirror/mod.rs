@@ -1,24 +1,25 @@
 //! Keeps what is in nftables equal to what the settings and the table say, in a thread beside the workers.
 
+mod shared;
+
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use lb_core::counters::{Counter, Counts};
+use anyhow::Context;
 use lb_core::fast;
 use lb_core::table::{Config, Generation, Snapshot, TableError};
 use lb_core::walk::Policy;
-use lb_sys::nft::{NftError, TableFamily};
 use tracing::{debug, info, warn};
 
 use crate::current::Current;
-use crate::express::{EXPRESS, Express};
+use crate::express::{EXPRESS, Express, Ways};
 use crate::installed::{Changes, Content, InstallError, Installed, NOTHING};
-use crate::rules::{FAST, QUEUED, QueueBy, Table, Wanted};
+use crate::means::{Lack, Means, too_large};
+use crate::rules::{FAST, QUEUED, QueueBy, Table};
+use shared::add;
+pub use shared::{Mirrored, Wake};
 
 /// How often it is looked whether somebody else changed nftables: one short request.
 const TICK: Duration = Duration::from_millis(100);
@@ -32,71 +33,16 @@ const PAUSE: Duration = Duration::from_secs(5);
 const PART: u32 = 500;
 /// How long there is nothing to do between two parts.
 const BETWEEN_PARTS: Duration = Duration::from_millis(10);
-/// Slots beyond which the map would need more memory (about 100 bytes a slot) than it is worth.
-pub const MOST_SLOTS: u32 = 1 << 21;
-
-/// What the kernel does for a running `lb`, and what was done about it.
-#[derive(Debug, Default)]
-pub struct Mirrored {
-    fast_packets: AtomicU64,
-    fast_bytes: AtomicU64,
-    express_packets: AtomicU64,
-    express_bytes: AtomicU64,
-    queued_packets: AtomicU64,
-    queued_bytes: AtomicU64,
-    map_changes: AtomicU64,
-    map_slots: AtomicU64,
-    map_repairs: AtomicU64,
-    rules_mended: AtomicU64,
-}
-
-impl Mirrored {
-    /// Puts the numbers among the counters.
-    pub fn add_to(&self, counts: &mut Counts) {
-        counts.set(Counter::FastPackets, self.fast_packets.load(Relaxed));
-        counts.set(Counter::FastBytes, self.fast_bytes.load(Relaxed));
-        counts.set(Counter::ExpressPackets, self.express_packets.load(Relaxed));
-        counts.set(Counter::ExpressBytes, self.express_bytes.load(Relaxed));
-        counts.set(Counter::QueuedPackets, self.queued_packets.load(Relaxed));
-        counts.set(Counter::QueuedBytes, self.queued_bytes.load(Relaxed));
-        counts.set(Counter::MapChanges, self.map_changes.load(Relaxed));
-        counts.set(Counter::MapSlots, self.map_slots.load(Relaxed));
-        counts.set(Counter::MapRepairs, self.map_repairs.load(Relaxed));
-        counts.set(Counter::RulesMended, self.rules_mended.load(Relaxed));
-    }
-}
-
-/// Tells the mirror that there may be something new.
-#[derive(Debug, Default)]
-pub struct Wake {
-    called: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Wake {
-    /// Ends the wait.
-    pub fn call(&self) {
-        *self.called.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.changed.notify_one();
-    }
-
-    fn wait(&self, timeout: Duration) {
-        let called = self.called.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(called, timeout, |called| !*called);
-        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
-    }
-}
+/// What fails when the kernel's routing cannot be asked.
+const ASK: &str = "ask for routes";
 
 /// The mirror with all that it knows.
 #[derive(Debug)]
 pub struct Mirror {
-    wanted: Wanted,
     policy: Policy,
     installed: Installed,
-    by: QueueBy,
-    /// Whether the fast plane was asked for and the kernel can.
-    fast: bool,
-    /// The same of the express plane.
+    means: Means,
+    /// Where marks lead, while there is to be an express plane.
     express: Option<Express>,
     /// Whether it has found other ways than before.
     has_other_ways: bool,
@@ -122,17 +68,15 @@ impl Mirror {
     /// Installs the rules, or takes over those of the `lb` before.
     pub fn install(
         installed: Installed,
-        (wanted, fast, express): (Wanted, bool, Option<Express>),
+        (means, express): (Means, Option<Express>),
         policy: Policy,
         current: &Current,
     ) -> anyhow::Result<Self> {
         let now = Instant::now();
         let mut mirror = Mirror {
-            wanted,
             policy,
             installed,
-            by: QueueBy::Expression,
-            fast,
+            means,
             express,
             has_other_ways: false,
             is_started: false,
@@ -191,11 +135,11 @@ impl Mirror {
             // A device that was away for a moment has lost its chain.
             self.put_all(current)?;
             self.check_soon(now);
-        } else if self.fast && self.is_behind(current)? {
+        } else if self.means.fast() && self.is_behind(current)? {
             self.follow(current, mirrored)?;
             self.check_soon(now);
         }
-        if self.fast && (self.checking.is_some() || now >= self.check_at) {
+        if self.means.fast() && (self.checking.is_some() || now >= self.check_at) {
             self.check(mirrored, now)?;
         }
         if now >= self.tidy_at {
@@ -248,9 +192,9 @@ impl Mirror {
         Ok(self.mirrored != Some((epoch, generation)))
     }
 
-    fn has_new_ways(&mut self, now: Instant) -> io::Result<bool> {
+    fn has_new_ways(&mut self, now: Instant) -> anyhow::Result<bool> {
         match &mut self.express {
-            Some(express) if self.installed.has_map() => express.is_behind(now),
+            Some(express) if self.installed.has_map() => express.is_behind(now).context(ASK),
             _ => Ok(false),
         }
     }
@@ -294,7 +238,7 @@ impl Mirror {
         let (mapped, epoch) = current.get();
         loop {
             let table = mapped.table()?;
-            let takes = self.fast && self.takes(table.config(), epoch);
+            let takes = self.means.fast() && self.takes(table.config(), epoch);
             let snapshot = if takes { Some(mapped.snapshot()?) } else { None };
             let generation = snapshot.as_ref().map_or(table.generation(), |copy| copy.generation);
             let config = snapshot.as_ref().map(|snapshot| &snapshot.config);
@@ -312,90 +256,61 @@ impl Mirror {
         }
     }
 
-    /// The rules; with a table's configuration those of the planes in the kernel.
     fn tables(&self, config: Option<&Config>) -> Vec<Table> {
-        let mut tables = vec![Table::new(&self.wanted, self.by, config)];
-        if let (Some(express), Some(config)) = (&self.express, config) {
-            tables.push(express.ways().table(&self.wanted, config));
-        }
-        tables
+        let ways = self.express.as_ref().map(Express::ways);
+        self.means.tables(config, ways.unwrap_or(&Ways::default()))
     }
 
     /// Gives up what the kernel does not have, if there is another way.
     fn do_without(&mut self, error: InstallError) -> anyhow::Result<()> {
         let InstallError::Nft { cause, .. } = &error else { return Err(error.into()) };
-        match cause.expression() {
-            Some("queue") if self.by == QueueBy::Expression => {
-                debug!("{cause}: trying the target NFQUEUE");
-                self.by = QueueBy::Target;
-                Ok(())
+        let given_up = match self.is_started {
+            false => self.means.do_without(cause),
+            true => self.means.queue_otherwise(cause),
+        };
+        match given_up {
+            None => return Err(error.into()),
+            Some(lack @ Lack::Queue) => {
+                debug!("{}", lack.because(cause));
+                if let Err(error) = self.installed.load_queue_target() {
+                    // If it is missing the rules will say so.
+                    debug!("load the target NFQUEUE: {error}");
+                }
             }
-            Some("queue" | "target") => Err(error.into()),
-            Some("limit") if !self.is_started => {
-                warn!("INITs of SCTP are not counted: this kernel refuses: {cause}");
-                self.wanted.show_inits = false;
-                Ok(())
-            }
-            _ if self.express.is_some()
-                && !self.is_started
-                && cause.is_about(TableFamily::Netdev) =>
-            {
-                warn!(
-                    "no express plane, the fast plane does its work: this kernel refuses: {cause}"
-                );
-                self.express = None;
-                Ok(())
-            }
-            None | Some("lookup")
-                if self.counts()
-                    && !self.is_started
-                    && !matches!(cause, NftError::NotPermitted) =>
-            {
-                warn!("targets are not counted: this kernel refuses: {cause}");
-                self.wanted.count_targets = false;
-                Ok(())
-            }
-            _ if self.fast && !self.is_started && !matches!(cause, NftError::NotPermitted) => {
-                warn!("no fast plane, the queue does all the work: this kernel refuses: {cause}");
-                self.fast = false;
-                self.express = None;
-                Ok(())
-            }
-            _ => Err(error.into()),
+            Some(lack) => warn!("{}", lack.because(cause)),
         }
+        if !self.means.express() {
+            self.express = None;
+        }
+        Ok(())
     }
 
     /// Whether the table is of a size for the fast plane; told once for each table.
     fn takes(&self, config: &Config, epoch: u64) -> bool {
-        let takes = config.slots <= MOST_SLOTS;
-        if !takes && self.mirrored.is_none_or(|(mirrored, _)| mirrored != epoch) {
-            let slots = config.slots;
-            warn!(
-                "no fast plane, the queue does all the work: the table has {slots} slots, \
-                 more than {MOST_SLOTS}"
-            );
+        let complaint = too_large(config);
+        if let Some(complaint) = &complaint
+            && self.mirrored.is_none_or(|(mirrored, _)| mirrored != epoch)
+        {
+            warn!("{complaint}");
         }
-        takes
-    }
-
-    fn counts(&self) -> bool {
-        self.fast && self.wanted.count_targets
+        complaint.is_none()
     }
 
     fn content(&mut self, snapshot: &Snapshot) -> anyhow::Result<Content> {
-        let element = |word: u32| fast::element(word, &self.policy, self.wanted.mark_mask);
+        let element = |word: u32| fast::element(word, &self.policy, self.means.wanted().mark_mask);
         let slots = snapshot.slots.iter().map(|word| element(*word).unwrap_or(NOTHING)).collect();
         // The mark of an empty table, too.
         let words = snapshot.targets.iter().map(|(_, target)| target.mark.get());
         let marks = words.chain([NOTHING]).filter_map(element).collect();
         let hops = match &mut self.express {
             Some(express) => {
-                if express.find(&marks, Instant::now())? {
+                if express.find(&marks, Instant::now()).context(ASK)? {
                     self.has_other_ways = true;
                     debug!("next hops: {:?}", express.ways());
-                    if let Some(lack) = express.new_lack() {
-                        warn!("{lack}");
-                    }
+                }
+                // The reason may be another one although the ways are the same.
+                if let Some(lack) = express.new_lack() {
+                    warn!("{lack}");
                 }
                 express.ways().elements()
             }
@@ -443,22 +358,18 @@ impl Mirror {
         let what = match changes {
             Changes { made: true, .. } => "made",
             Changes { rules: true, .. } => "changed",
-            Changes { slots: 0, .. } => "taken over",
-            _ => "taken over, the map brought up to date",
+            Changes { slots: 0, hops: 0, .. } => "taken over",
+            _ => "taken over, the maps brought up to date",
         };
         let plane = match (self.installed.has_map(), &self.express) {
             (true, Some(_)) => "express plane",
             (true, None) => "fast plane",
             (false, _) => "slow plane",
         };
-        let by = match self.by {
+        let by = match self.means.by() {
             QueueBy::Expression => "queue",
             QueueBy::Target => "target NFQUEUE",
         };
         format!("rules: table {} {what}, {plane}, {by}", self.installed.table())
     }
-}
-
-fn add(counter: &AtomicU64, number: usize) {
-    counter.fetch_add(u64::try_from(number).unwrap_or(u64::MAX), Relaxed);
 }

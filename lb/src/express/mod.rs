@@ -10,26 +10,24 @@
 //! says. A packet goes on into the IP stack if there is anything to it that the stack would have to do: options,
 //! a hop limit that ends, a length that the next link does not take.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+mod follow;
+
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Instant;
 
 use lb_core::fast::{Content, Family, Lane, lanes};
 use lb_core::table::Config;
-use lb_core::wire::{protocol, sctp};
-use lb_sys::capability::Capability;
 use lb_sys::nft::{Base, Comparison, Expression, Hook, MapValue, Meta, Rule, TableFamily};
-use lb_sys::privilege;
-use lb_sys::route::{NextHop, Query, Routes, Which};
+use lb_sys::route::NextHop;
 
 use crate::cidr::Cidr;
+use crate::rules::guards::{guards, inits};
 use crate::rules::steps::{
-    FIRST, NFPROTO_IPV4, NFPROTO_IPV6, equal, find_mark, first_chunk, is_protocol, is_vip, network,
-    not_equal, protocol_name,
+    FIRST, NFPROTO_IPV4, NFPROTO_IPV6, equal, find_mark, is_protocol, is_vip, network,
+    protocol_name,
 };
 use crate::rules::{Map, Table, Wanted, chain, name_of, rule};
+pub use follow::Express;
 
 /// The counter of packets that were forwarded.
 pub const EXPRESS: &str = "express";
@@ -37,8 +35,6 @@ pub const EXPRESS: &str = "express";
 /// Ways in, each a device and a prefix of virtual addresses, of a version of IP. Routing is asked for each of
 /// them and each mark.
 pub const MOST_WAYS_IN: usize = 16;
-/// How much of the time may be spent with questions, when routes change all the time.
-const SHARE: u32 = 10;
 /// Of the header of IPv6.
 const HEADER6_LEN: u32 = 40;
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
@@ -96,26 +92,9 @@ impl Ways {
     fn lane_rule(&self, wanted: &Wanted, lane: &Lane, config: &Config, map: &Map) -> Rule {
         let mut expressions = is_protocol(lane).to_vec();
         expressions.extend(self.is_plain(lane));
-        if wanted.mark_mask != u32::MAX {
-            let theirs = (!wanted.mark_mask).to_ne_bytes();
-            expressions.extend([
-                Expression::Meta { key: Meta::Mark, to: FIRST },
-                Expression::And { register: FIRST, mask: theirs.to_vec() },
-                equal(FIRST, &[0; 4]),
-            ]);
-        }
-        if lane.protocol == protocol::UDP {
-            let ports = config.modes.sctp_encap.0.into_iter().filter(|port| *port != 0);
-            expressions.extend(ports.flat_map(|port| {
-                let load =
-                    Expression::Payload { base: Base::Transport, offset: 2, len: 2, to: FIRST };
-                [load, not_equal(FIRST, &port.to_be_bytes())]
-            }));
-        }
-        if lane.protocol == protocol::SCTP && wanted.show_inits {
-            // The fast plane shows them to the queue.
-            expressions.extend([first_chunk(FIRST), not_equal(FIRST, &[sctp::INIT])]);
-        }
+        let guards = guards(wanted, lane.family, &config.modes).into_iter().chain(inits(wanted));
+        let guards = guards.filter(|guard| guard.concerns(lane));
+        expressions.extend(guards.flat_map(|guard| guard.no_such()));
         let (find, mark) = find_mark(lane, config, map);
         expressions.extend(find);
         // The addresses are hashed: their registers are free.
@@ -165,9 +144,6 @@ impl Ways {
             Family::V4 => vec![
                 network(0, 1, FIRST),
                 equal(FIRST, &[NO_OPTIONS]),
-                network(4, 4, FIRST),
-                Expression::And { register: FIRST, mask: vec![0, 0, 0x3f, 0xff] },
-                equal(FIRST, &[0; 4]),
                 network(8, 1, FIRST),
                 compare(Comparison::Greater, &[1]),
                 network(2, 2, FIRST),
@@ -232,152 +208,6 @@ pub fn next_hop_of(element: &[u8]) -> Option<(u32, IpAddr)> {
         _ => IpAddr::from(*address.first_chunk::<16>()?),
     };
     Some((u32::from_ne_bytes(*device), address))
-}
-
-/// Follows the kernel's routing.
-#[derive(Debug)]
-pub struct Express {
-    routes: Routes,
-    devices: Vec<String>,
-    vips: Vec<IpAddr>,
-    ways: Ways,
-    /// The marks that were asked for.
-    marks: BTreeSet<u32>,
-    was_asked: bool,
-    /// Whether something changed since.
-    is_stale: bool,
-    /// Before this it is not asked again.
-    ask_at: Instant,
-    /// What was told last.
-    lack: Option<String>,
-}
-
-impl Express {
-    /// Opens it; nothing is asked yet.
-    pub fn open(devices: Vec<String>, vips: &[Cidr], now: Instant) -> io::Result<Self> {
-        // Questions need no rights, and what was opened without them can do no more than ask.
-        let routes = privilege::without(Capability::NetAdmin, Routes::open)??;
-        Ok(Express {
-            routes,
-            devices,
-            vips: vips.iter().map(Cidr::first).collect(),
-            ways: Ways::default(),
-            marks: BTreeSet::new(),
-            was_asked: false,
-            is_stale: true,
-            ask_at: now,
-            lack: None,
-        })
-    }
-
-    /// What was found last.
-    pub fn ways(&self) -> &Ways {
-        &self.ways
-    }
-
-    /// Whether there may be other ways now.
-    pub fn is_behind(&mut self, now: Instant) -> io::Result<bool> {
-        self.is_stale |= self.routes.changed()?;
-        Ok(self.is_stale && now >= self.ask_at)
-    }
-
-    /// Asks for the ways of these marks, if they or the routes are new; says whether there are others now.
-    pub fn find(&mut self, marks: &BTreeSet<u32>, now: Instant) -> io::Result<bool> {
-        self.is_stale |= self.routes.changed()?;
-        if !self.is_stale && self.marks == *marks {
-            return Ok(false);
-        }
-        let ways = self.ask(marks)?;
-        let differs = !self.was_asked || ways != self.ways;
-        self.ways = ways;
-        self.marks.clone_from(marks);
-        self.was_asked = true;
-        self.is_stale = false;
-        self.ask_at = now + now.elapsed() * SHARE;
-        Ok(differs)
-    }
-
-    /// What the plane cannot do, if that is not what was told last.
-    pub fn new_lack(&mut self) -> Option<String> {
-        let lack = if self.ways.devices.is_empty() {
-            Some("no express plane for the moment: none of the devices is there".to_owned())
-        } else {
-            self.without().map(|(many, mark)| {
-                format!(
-                    "{many} targets have no single next hop, one of them has the mark {mark}: the fast \
-                     plane takes their packets"
-                )
-            })
-        };
-        let is_new = lack != self.lack;
-        self.lack.clone_from(&lack);
-        lack.filter(|_| is_new)
-    }
-
-    /// How many targets have no next hop, and one of them.
-    fn without(&self) -> Option<(usize, u32)> {
-        let used =
-            |family: Family| self.vips.iter().any(|vip| vip.is_ipv6() == (family == Family::V6));
-        let lacks = |mark: &&u32| {
-            let hop = |family| !used(family) || self.ways.hops[family as usize].contains_key(mark);
-            !FAMILIES.into_iter().all(hop)
-        };
-        let mut without = self.marks.iter().filter(lacks);
-        let first = *without.next()?;
-        Some((without.count() + 1, first))
-    }
-
-    fn ask(&mut self, marks: &BTreeSet<u32>) -> io::Result<Ways> {
-        // This comes first: the kernel answers after it is done with a device that went down, routes included.
-        let (mut inputs, mut devices) = (Vec::new(), Vec::new());
-        for name in &self.devices {
-            if let Some(device) = self.routes.device(Which::Name(name))? {
-                inputs.push(device.index);
-                devices.push(name.clone());
-            }
-        }
-        let (mut hops, mut mtu) = ([BTreeMap::new(), BTreeMap::new()], u32::MAX);
-        // Each is asked for once: it takes a lock that many want.
-        let mut outputs = BTreeMap::new();
-        for family in FAMILIES {
-            let is_v6 = family == Family::V6;
-            let vips: Vec<IpAddr> =
-                self.vips.iter().copied().filter(|vip| vip.is_ipv6() == is_v6).collect();
-            for &mark in marks {
-                let Some(hop) = self.common_hop(mark, &vips, &inputs)? else { continue };
-                let device = match outputs.entry(hop.device) {
-                    Entry::Occupied(device) => *device.into_mut(),
-                    Entry::Vacant(place) => {
-                        *place.insert(self.routes.device(Which::Index(hop.device))?)
-                    }
-                };
-                let Some(device) = device else { continue };
-                let of_device = if is_v6 { device.mtu6 } else { device.mtu };
-                mtu = mtu.min(of_device).min(hop.mtu.unwrap_or(u32::MAX));
-                hops[family as usize].insert(mark, hop);
-            }
-        }
-        Ok(Ways { devices, hops, mtu })
-    }
-
-    /// The next hop of a mark, if it is the same for all ways in.
-    fn common_hop(
-        &mut self,
-        mark: u32,
-        vips: &[IpAddr],
-        inputs: &[u32],
-    ) -> io::Result<Option<NextHop>> {
-        let mut common = None;
-        for (&input, &to) in inputs.iter().flat_map(|input| vips.iter().map(move |to| (input, to)))
-        {
-            let hop = self.routes.next_hop(&Query { to, mark, input })?;
-            if hop.is_none() || common.is_some_and(|common| Some(common) != hop) {
-                return Ok(None);
-            }
-            common = hop;
-        }
-        Ok(common)
-    }
 }
 
 /// Whether there are no more ways in than are asked about.
