@@ -7,8 +7,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use sctp_stack::{
-    Addresses, Association, ConnectFailure, Error, Event, Listener, LostBy, Path, PathState,
-    Result, Sent, Settings, Stack,
+    Addresses, Association, ConnectFailure, Error, Event, Heartbeats, Listener, LostBy, Path,
+    PathState, Result, Sent, Settings, Stack,
 };
 
 /// What becomes of an answer on its way: none, one or more messages. The number counts answers of an association.
@@ -47,6 +47,9 @@ enum Item {
 }
 
 struct Queue<T>(Mutex<VecDeque<T>>, Condvar);
+
+/// Of each path of IPv4.
+const HEARTBEATS: Heartbeats = Heartbeats { sent: 4, acks_received: 3, received: 2, acks_sent: 1 };
 
 pub fn local() -> Addresses {
     Addresses { addresses: vec!["192.0.2.1".parse().unwrap()], port: 0 }
@@ -213,6 +216,8 @@ impl Association for End {
             rto: Duration::from_secs(1),
             mtu: 1500,
             cwnd: 4380,
+            // As a stack that does not tell for the other one.
+            heartbeats: address.is_ipv4().then_some(HEARTBEATS),
         };
         Ok(self.peer.iter().map(path).collect())
     }

@@ -135,6 +135,9 @@ impl<'a> Life<'a> {
         record.lost = sent.saturating_sub(record.received);
         run.add(Counter::Lost, record.lost);
         record.paths = self.paths.into_values().collect();
+        for path in &record.paths {
+            log::info(format_args!("Client {client}: {path}"));
+        }
         lock(&run.records).push(record);
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::library::Library;
 use super::source::Binding;
 use super::wake::{Registration, Signal};
-use super::{ffi, hooks};
+use super::{ffi, heartbeats, hooks};
 use crate::endpoint::{Endpoint, Piece};
 use crate::notification::Numbering;
 use crate::{Addresses, Path, PathState, address, route};
@@ -29,6 +29,8 @@ pub(crate) struct Socket {
     pub(super) signal: Arc<Signal>,
     registration: Option<Registration>,
     binding: Option<Arc<Binding>>,
+    /// The peer's, of a socket that shares its port with others.
+    peers: Vec<SocketAddr>,
     /// It runs as long as there is a socket.
     library: Arc<Library>,
 }
@@ -94,7 +96,8 @@ impl Socket {
         // SAFETY: the socket is open; `drop` ends the registration first.
         let registration = unsafe { Registration::new(raw.as_ptr(), Arc::clone(&signal)) };
         let library = Arc::clone(library);
-        Ok(Socket { raw, signal, registration: Some(registration), binding, library })
+        let (registration, peers) = (Some(registration), Vec::new());
+        Ok(Socket { raw, signal, registration, binding, peers, library })
     }
 
     /// Takes these addresses for its own.
@@ -230,12 +233,12 @@ impl Endpoint for Socket {
     fn accept(&self) -> io::Result<Self> {
         // SAFETY: the socket is open; null: the address is not asked for.
         let raw = unsafe { ffi::usrsctp_accept(self.raw(), ptr::null_mut(), ptr::null_mut()) };
-        let socket = Self::own(raw, &self.library, self.binding.clone())?;
+        let mut socket = Self::own(raw, &self.library, self.binding.clone())?;
         // SAFETY: the socket is open.
         check(unsafe { ffi::usrsctp_set_non_blocking(socket.raw(), 1) })?;
         // It may have ended already; whoever receives will see.
-        let peers = socket.peer_addresses()?;
-        let _ = socket.fit_packets(peers.iter().map(SocketAddr::ip));
+        socket.peers = socket.peer_addresses()?;
+        let _ = socket.fit_packets(socket.peers.iter().map(SocketAddr::ip));
         Ok(socket)
     }
 
@@ -334,6 +337,7 @@ impl Endpoint for Socket {
             rto: Duration::from_millis(info.rto.into()),
             mtu: info.mtu,
             cwnd: info.cwnd,
+            heartbeats: heartbeats::of(self.port(), peer),
         })
     }
 
@@ -362,6 +366,7 @@ impl Drop for Socket {
         unsafe { ffi::usrsctp_set_upcall(self.raw(), None, ptr::null_mut()) };
         // SAFETY: as above.
         unsafe { ffi::usrsctp_close(self.raw()) };
+        heartbeats::forget(self.port(), &self.peers);
     }
 }
 

@@ -1,12 +1,18 @@
 //! Several paths, and what becomes of them.
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
-use sctp_stack::{Event, PathChange, PathState};
+use sctp_stack::{Addresses, Association, Choice, Event, Heartbeats, PathChange, PathState};
 
-use crate::network::{FAR, NEAR, Net, all_active, expect, message, on_both_stacks};
+use crate::network::{FAR, NEAR, Net, PORT, all_active, expect, in_time, message, on_both_stacks};
 
-on_both_stacks!(all_paths_are_used, a_cut_path_goes_down_and_comes_back, the_primary_is_set);
+on_both_stacks!(
+    all_paths_are_used,
+    a_cut_path_goes_down_and_comes_back,
+    the_primary_is_set,
+    heartbeats_are_counted,
+);
 
 /// Every path becomes active, and each goes over its own link, from the address of that link.
 fn all_paths_are_used(net: &mut Net) {
@@ -74,4 +80,68 @@ fn the_primary_is_set(net: &mut Net) {
     }
     let error = association.set_primary("192.0.2.1".parse().unwrap()).unwrap_err().to_string();
     assert!(error.starts_with("set primary path 192.0.2.1: "), "{error}");
+}
+
+/// Every path is probed, by both ends; what is cut has no answers; a new association begins anew.
+fn heartbeats_are_counted(net: &mut Net) {
+    let mut peer = net.peer();
+    peer.echo(&FAR[..2].join(","));
+    let connect = |port| {
+        let local = Addresses::parse(&NEAR[..2].join(","), port).unwrap();
+        let remote = Addresses::parse(&FAR[..2].join(","), PORT).unwrap();
+        let association = net.stack.connect(&local, &remote, &net.settings, in_time()).unwrap();
+        all_active(&*association);
+        association
+    };
+    let counts = |association: &dyn Association| -> Vec<Option<Heartbeats>> {
+        let paths = association.paths().unwrap();
+        let of = |far: &str| {
+            let path = paths.iter().find(|path| path.address.ip().to_string() == far);
+            path.unwrap().heartbeats
+        };
+        FAR[..2].iter().map(|far| of(far)).collect()
+    };
+    let association = connect(PORT + 1);
+    if net.choice == Choice::Kernel {
+        assert_eq!(counts(&*association), [None, None]);
+        return;
+    }
+    let heartbeats = |association: &dyn Association| -> Vec<Heartbeats> {
+        counts(association).into_iter().flatten().collect()
+    };
+    let wait_for = |condition: &dyn Fn(&[Heartbeats]) -> bool| {
+        let deadline = in_time();
+        let mut buffer = vec![0; sctp_stack::MAX_MESSAGE];
+        loop {
+            let seen = heartbeats(&*association);
+            assert_eq!(seen.len(), 2);
+            if condition(&seen) {
+                return seen;
+            }
+            assert!(Instant::now() < deadline, "{seen:?}");
+            let soon = Instant::now() + Duration::from_millis(20);
+            association.receive(&mut buffer, Some(soon)).unwrap();
+        }
+    };
+    // The peer probes the address that the association did not begin with.
+    let seen = wait_for(&|seen| {
+        let answered = seen.iter().all(|path| path.acks_received >= 3);
+        answered && seen.iter().any(|path| path.received > 0 && path.acks_sent > 0)
+    });
+    let sound = |path: &Heartbeats| path.acks_received <= path.sent && path.acks_sent <= path.received;
+    assert!(seen.iter().all(sound), "{seen:?}");
+    peer.sh("nft 'add table inet t
+        add chain inet t c { type filter hook input priority 0; }
+        add rule inet t c iifname far2 drop'");
+    // What was under way has come when heartbeats are lost.
+    let before = wait_for(&|seen| seen[1].sent >= seen[1].acks_received + 2);
+    let after = wait_for(&|seen| {
+        seen[1].sent >= before[1].sent + 2 && seen[0].acks_received >= before[0].acks_received + 2
+    });
+    assert_eq!(after[1].acks_received, before[1].acks_received);
+    peer.sh("nft flush chain inet t c");
+    association.close(in_time()).unwrap();
+    drop(association);
+    let anew = heartbeats(&*connect(PORT + 1));
+    assert!(anew[1].sent < after[1].sent, "{anew:?} after {after:?}");
 }
