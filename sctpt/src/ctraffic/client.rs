@@ -108,7 +108,8 @@ impl<'a> Life<'a> {
         let (run, client) = (self.run, self.record.client);
         run.add(Counter::Active, 1);
         // If nobody sends any more the association just ends.
-        let _ = orders.send(Order::Up { client, session: Arc::clone(&self.session) });
+        let (id, session) = (self.session.id, Arc::downgrade(&self.session));
+        let _ = orders.send(Order::Up { client, id, session });
         let end = self.receive();
         self.session.is_over.store(true, Ordering::Relaxed);
         self.look_at_paths();

@@ -203,6 +203,24 @@ fn a_lost_association_is_made_anew_if_that_is_wanted() {
 }
 
 #[test]
+fn a_lost_association_is_made_anew_from_the_same_ports() {
+    let local = Addresses { port: 5_000, ..local() };
+    let duration = Duration::from_secs(1);
+    let settings = Settings { clients: 4, reconnect: true, duration, local, ..settings() };
+    let fake = Fake::default();
+    let (json, _) = run_with(&settings, &fake, |shared| {
+        wait_until("traffic", || shared.get(Counter::Received) >= 20);
+        fake.abort_all();
+    });
+    assert_eq!(number(&json, "reconnects"), 4, "{json:#}");
+    assert_eq!(number(&json, "failedConnects"), 0, "{json:#}");
+    for association in json["associations"].as_array().unwrap() {
+        let address = format!("192.0.2.1:{}", 5_000 + number(association, "client"));
+        assert_eq!(association["local"], json!([address]));
+    }
+}
+
+#[test]
 fn what_finds_no_room_is_dropped_and_never_sent_in_a_burst() {
     let settings = Settings { clients: 2, duration: Duration::from_secs(1), ..settings() };
     let fake = Fake::default();

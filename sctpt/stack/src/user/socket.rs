@@ -5,10 +5,11 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::library::Library;
-use super::source::Binding;
+use super::source::{self, Binding};
 use super::wake::{Registration, Signal};
 use super::{ffi, heartbeats, hooks};
 use crate::endpoint::{Endpoint, Piece};
@@ -19,6 +20,11 @@ use crate::{Addresses, Path, PathState, address, route};
 const LIBRARY_MTU: u32 = 1_500;
 /// What the library adds to the MTU that it is given: SCTP's header in UDP in IPv6; in IPv4 it is less.
 const OVERHEAD: u32 = 12 + 8 + 40;
+
+/// How long the port of a closed socket is waited for, and how often it is tried. The library frees it some 10 ms
+/// later if the association ended while somebody read or sent.
+const RELEASE: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// It takes nothing shorter.
 const SHORTEST: u32 = 512;
@@ -102,6 +108,23 @@ impl Socket {
 
     /// Takes these addresses for its own.
     pub fn bind(&mut self, local: &Addresses) -> io::Result<()> {
+        let deadline = Instant::now() + RELEASE;
+        loop {
+            match self.try_to_bind(local) {
+                // No socket has the port any more, but the library is not done with the last one.
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse
+                        && !source::is_bound(local.port)
+                        && Instant::now() < deadline =>
+                {
+                    thread::sleep(LOOK);
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn try_to_bind(&mut self, local: &Addresses) -> io::Result<()> {
         let mut bytes = address::packed(local.sockets());
         if local.is_any() {
             let length = libc::socklen_t::try_from(bytes.len()).unwrap_or(0);

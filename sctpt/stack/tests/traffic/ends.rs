@@ -18,6 +18,7 @@ on_both_stacks!(
     send_blocks_and_goes_on,
     an_abort_here_ends_waits,
     nobody_to_accept,
+    a_port_is_free_again,
 );
 
 fn refused_at_once(net: &mut Net) {
@@ -174,4 +175,27 @@ fn nobody_to_accept(net: &mut Net) {
     let soon = Instant::now() + Duration::from_millis(50);
     assert!(listener.accept(Some(soon)).unwrap().is_none());
     assert!(Instant::now() >= soon);
+}
+
+/// However an association ended, the next one may have its port.
+fn a_port_is_free_again(net: &mut Net) {
+    let mut peer = net.peer();
+    peer.echo(&FAR[..2].join(","));
+    let local = Addresses::parse(&NEAR[..2].join(","), PORT + 1).unwrap();
+    let remote = Addresses::parse(&FAR[..2].join(","), PORT).unwrap();
+    let mut buffer = vec![0; 1_000];
+    for end in ["abort", "close", "abort", "close", "here", "here", "last"] {
+        let association = net.stack.connect(&local, &remote, &net.settings, in_time());
+        let association = association.unwrap_or_else(|error| panic!("before {end}: {error}"));
+        association.send(&[1; 9], 0).unwrap();
+        assert_eq!(message(&*association, &mut buffer), 9);
+        match end {
+            "abort" | "close" => {
+                peer.tell(end);
+                expect(&*association, |event| matches!(event, Event::Lost(_) | Event::Closed));
+            }
+            "here" => association.abort(),
+            _ => association.close(in_time()).unwrap(),
+        }
+    }
 }
