@@ -90,7 +90,7 @@ fn clients_come_back_from_their_own_ports() {
     let Some(lab) = Lab::new() else { return };
     let line = format!("--stack user --addr {SERVER}");
     let (mut first, _log) = lab.server(&line);
-    // Without one there is an ABORT at each attempt, as for every packet of the first associations.
+    // The second one answers packets for the first one with an ABORT.
     let mut traffic =
         start(&lab, "--clients 3 --rate 200 --duration 1h --reconnect --lport 20000 --log 7");
     first.signal(Signal::SIGKILL);

@@ -212,17 +212,18 @@ impl Socket {
     }
 
     /// The addresses of one end, asked for and freed by these functions of the library.
-    fn list(&self, ask: ffi::AskList, free: ffi::FreeList) -> Vec<SocketAddr> {
+    fn list(&self, ask: ffi::AskList, free: ffi::FreeList) -> io::Result<Vec<SocketAddr>> {
         let mut list = ptr::null_mut();
         // SAFETY: the socket is open, `list` is a place for the answer.
         let count = unsafe { ask(self.raw(), 0, &raw mut list) };
+        check(count)?;
         // SAFETY: the library answered with `count` addresses at `list`.
         let addresses = unsafe { copy_list(list, count) };
         if !list.is_null() && count > 0 {
             // SAFETY: `list` is from the call above and used no more.
             unsafe { free(list) };
         }
-        addresses
+        Ok(addresses)
     }
 
     fn raw(&self) -> *mut ffi::RawSocket {
@@ -260,7 +261,7 @@ impl Endpoint for Socket {
         // SAFETY: the socket is open.
         check(unsafe { ffi::usrsctp_set_non_blocking(socket.raw(), 1) })?;
         // It may have ended already; whoever receives will see.
-        socket.peers = socket.peer_addresses()?;
+        socket.peers = socket.peer_addresses().unwrap_or_default();
         let _ = socket.fit_packets(socket.peers.iter().map(SocketAddr::ip));
         Ok(socket)
     }
@@ -330,11 +331,11 @@ impl Endpoint for Socket {
     }
 
     fn local_addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        Ok(self.list(ffi::usrsctp_getladdrs, ffi::usrsctp_freeladdrs))
+        self.list(ffi::usrsctp_getladdrs, ffi::usrsctp_freeladdrs)
     }
 
     fn peer_addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        Ok(self.list(ffi::usrsctp_getpaddrs, ffi::usrsctp_freepaddrs))
+        self.list(ffi::usrsctp_getpaddrs, ffi::usrsctp_freepaddrs)
     }
 
     fn path(&self, peer: SocketAddr) -> io::Result<Path> {
