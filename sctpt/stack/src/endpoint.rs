@@ -9,6 +9,7 @@ use crate::association::EndpointAssociation;
 use crate::notification::Numbering;
 use crate::{
     Addresses, Association, ConnectFailure, Error, Listener, Path, Result, Settings, Stack, route,
+    scope,
 };
 
 /// Associations that wait to be accepted; a kernel may take fewer.
@@ -139,12 +140,17 @@ impl<S: Sockets> Stack for S {
         let socket = self.bound(local, settings)?;
         // Neither stack says so by itself.
         route::check_reachable(&remote.addresses).map_err(|cause| failed(cause.into()))?;
-        socket.connect(remote).map_err(|cause| failed(cause.into()))?;
+        let order = scope::narrowest_first(remote);
+        socket.connect(&order).map_err(|cause| failed(cause.into()))?;
         let association = EndpointAssociation::new(socket);
         if let Err(cause) = association.wait_until_up(deadline) {
             // The peer must not think that it has come up after all.
             association.abort();
             return Err(failed(cause));
+        }
+        if order != *remote {
+            // It fails if the peer does not have the address.
+            let _ = association.set_primary(remote.addresses[0]);
         }
         Ok(Arc::new(association))
     }

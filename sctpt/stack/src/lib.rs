@@ -10,6 +10,7 @@ mod kernel;
 mod notification;
 mod open;
 pub mod route;
+mod scope;
 mod user;
 
 use std::fmt;

@@ -1,17 +1,22 @@
 //! Several paths, and what becomes of them.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use sctp_stack::{Addresses, Association, Choice, Event, Heartbeats, PathChange, PathState};
+use sctp_stack::{Addresses, Association, Choice, Event, Heartbeats, Path, PathChange, PathState};
 
-use crate::network::{FAR, NEAR, Net, PORT, all_active, expect, in_time, message, on_both_stacks};
+use crate::network::{
+    FAR, NEAR, Net, PORT, all_active, expect, in_time, message, on_both_stacks, sh,
+};
 
 on_both_stacks!(
     all_paths_are_used,
     a_cut_path_goes_down_and_comes_back,
     the_primary_is_set,
     heartbeats_are_counted,
+    any_address_may_be_the_first,
+    the_other_family_may_be_dead,
 );
 
 /// Every path becomes active, and each goes over its own link, from the address of that link.
@@ -128,7 +133,8 @@ fn heartbeats_are_counted(net: &mut Net) {
         let answered = seen.iter().all(|path| path.acks_received >= 3);
         answered && seen.iter().any(|path| path.received > 0 && path.acks_sent > 0)
     });
-    let sound = |path: &Heartbeats| path.acks_received <= path.sent && path.acks_sent <= path.received;
+    let sound =
+        |path: &Heartbeats| path.acks_received <= path.sent && path.acks_sent <= path.received;
     assert!(seen.iter().all(sound), "{seen:?}");
     peer.sh("nft 'add table inet t
         add chain inet t c { type filter hook input priority 0; }
@@ -144,4 +150,65 @@ fn heartbeats_are_counted(net: &mut Net) {
     drop(association);
     let anew = heartbeats(&*connect(PORT + 1));
     assert!(anew[1].sent < after[1].sent, "{anew:?} after {after:?}");
+}
+
+/// Of either family, private or public: all paths are there, and the first one named is in use.
+fn any_address_may_be_the_first(net: &mut Net) {
+    const PUBLIC: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
+    let mut peer = net.peer();
+    sh(&format!("ip addr add {}/24 dev near1", PUBLIC[0]));
+    peer.sh(&format!("ip addr add {}/24 dev far1", PUBLIC[1]));
+    peer.echo(&[&FAR[..], &PUBLIC[1..]].concat().join(","));
+    for (local, remote) in [
+        (vec![NEAR[2], NEAR[0]], vec![FAR[2], FAR[0]]),
+        (vec![NEAR[0], NEAR[3]], vec![FAR[3], FAR[0]]),
+        (vec![PUBLIC[0], NEAR[1]], vec![PUBLIC[1], FAR[1]]),
+        (
+            vec![NEAR[3], NEAR[2], PUBLIC[0], NEAR[1], NEAR[0]],
+            vec![FAR[3], FAR[2], PUBLIC[1], FAR[1], FAR[0]],
+        ),
+    ] {
+        let association = net.connect(&local.join(","), &remote.join(",")).unwrap();
+        let paths = association.paths().unwrap();
+        let primary: Vec<_> =
+            paths.iter().filter(|path| path.primary).map(|path| path.address.ip()).collect();
+        assert_eq!(primary, [remote[0].parse::<IpAddr>().unwrap()], "{paths:?}");
+        let mut buffer = vec![0; 1_000];
+        let deadline = in_time();
+        let is_active = |paths: &[Path], address: &str| {
+            let mut paths = paths.iter().filter(|path| path.state == PathState::Active);
+            paths.any(|path| path.address.ip().to_string() == address)
+        };
+        loop {
+            let paths = association.paths().unwrap();
+            if remote.iter().all(|address| is_active(&paths, address)) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{remote:?}: {paths:?}");
+            let soon = Instant::now() + Duration::from_millis(20);
+            association.receive(&mut buffer, Some(soon)).unwrap();
+        }
+        for address in &remote {
+            association.set_primary(address.parse().unwrap()).unwrap();
+            association.send(&[3; 3], 0).unwrap();
+            assert_eq!(message(&*association, &mut buffer), 3);
+        }
+        association.close(in_time()).unwrap();
+    }
+}
+
+/// An association comes up over the first address that answers.
+fn the_other_family_may_be_dead(net: &mut Net) {
+    let mut peer = net.peer();
+    peer.echo(&FAR.join(","));
+    peer.sh("nft 'add table inet t
+        add chain inet t c { type filter hook input priority 0; }
+        add rule inet t c iifname far1 drop'");
+    for (local, remote) in
+        [([NEAR[3], NEAR[0]], [FAR[3], FAR[0]]), ([NEAR[2], NEAR[1]], [FAR[2], FAR[1]])]
+    {
+        let association = net.connect(&local.join(","), &remote.join(",")).unwrap();
+        association.send(&[1; 9], 0).unwrap();
+        assert_eq!(message(&*association, &mut vec![0; 1_000]), 9);
+    }
 }
