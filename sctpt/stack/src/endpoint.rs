@@ -93,7 +93,7 @@ impl<E: Endpoint> Listener for EndpointListener<E> {
                 Ok(endpoint) => return Ok(Some(Arc::new(EndpointAssociation::new(endpoint)))),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // It ended before it was accepted; the next is another one.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+                Err(error) if is_gone(error.kind()) => continue,
                 Err(cause) => return Err(failed(cause)),
             }
             if !self.0.wait_for_read(seen, deadline).map_err(failed)? {
@@ -154,6 +154,11 @@ impl<S: Sockets> Stack for S {
         }
         Ok(Arc::new(association))
     }
+}
+
+/// What the stacks say of an association that ended while it waited to be accepted.
+fn is_gone(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
 impl From<io::Error> for ConnectFailure {
