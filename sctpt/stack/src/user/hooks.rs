@@ -1,12 +1,13 @@
 //! System calls of the library that this crate answers; `build.rs` leads them here.
 //!
 //! They mend what cannot be set: the source of each path (`source`), socket buffers that a burst of some hundred
-//! packets would overrun, addresses on the loopback interface, and answers that would end the associations of
-//! other processes on this host.
+//! packets would overrun, addresses on the loopback interface, answers that would end the associations of
+//! other processes on this host, and a COOKIE ECHO that comes twice at once. And they count heartbeats.
 
+use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{io, ptr, slice};
 
 use libc::{ifaddrs, msghdr, sockaddr, socklen_t, ssize_t};
@@ -33,9 +34,19 @@ const LONGEST_HEAD: usize = 60 + COMMON_HEADER;
 
 const INIT_ACK: u8 = 2;
 const ABORT: u8 = 6;
+const COOKIE_ECHO: u8 = 10;
 const SHUTDOWN_COMPLETE: u8 = 14;
 /// The tag is the peer's own: what it answers belongs to no association.
 const TAG_REFLECTED: u8 = 1;
+
+/// Who has it takes in a COOKIE ECHO. The library has a thread for each kind of packets, and makes two sockets of one
+/// association, of which one is dead, if the second COOKIE ECHO (sent again, over the other family) comes just then.
+static COOKIES: Mutex<()> = Mutex::new(());
+
+thread_local! {
+    /// Held until this thread wants the next packet.
+    static TURN: RefCell<Option<MutexGuard<'static, ()>>> = const { RefCell::new(None) };
+}
 
 /// Addresses of this host that the library knows.
 static KNOWN: Mutex<Vec<IpAddr>> = Mutex::new(Vec::new());
@@ -219,6 +230,8 @@ unsafe extern "C" fn markway_sctp_recvmsg(
     message: *mut msghdr,
     flags: c_int,
 ) -> ssize_t {
+    // This thread is done with the packet before.
+    TURN.take();
     // SAFETY: as the caller wants it.
     let length = unsafe { libc::recvmsg(fd, message, flags) };
     let Ok(received) = usize::try_from(length) else { return length };
@@ -237,6 +250,9 @@ unsafe extern "C" fn markway_sctp_recvmsg(
             source::arrived(packet.from, at);
         }
         for chunk in pieces.control_chunks(packet.chunks, received) {
+            if chunk == COOKIE_ECHO && TURN.with_borrow(Option::is_none) {
+                TURN.set(Some(COOKIES.lock().unwrap_or_else(PoisonError::into_inner)));
+            }
             heartbeats::count(chunk, Direction::In, packet.port, packet.from);
         }
     }
