@@ -124,7 +124,7 @@ impl Outgoing {
         // The answer to an INIT comes from where the INIT went, as does what no socket sends.
         let answer = self.chunk == INIT_ACK || !source::is_bound(self.port);
         match self.from {
-            Some(_) if answer => None,
+            Some(_) if answer => source::arrival(self.peer()),
             Some(from) => source::choose(self.port, self.peer(), Some(from)),
             None if answer => source::arrival(self.peer()),
             None => source::choose(self.port, self.peer(), None)

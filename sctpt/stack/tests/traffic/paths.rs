@@ -30,6 +30,14 @@ fn all_paths_are_used(net: &mut Net) {
         add rule inet t c iifname far2 ip saddr 10.1.0.1 counter name wrong drop
         add rule inet t c iifname far1 ip6 saddr fd02::1 counter name wrong drop
         add rule inet t c iifname far2 ip6 saddr fd01::1 counter name wrong drop'");
+    // Here, too: the answer to the first packet comes from the address to which that went.
+    sh("nft 'add table inet t
+        add chain inet t c { type filter hook input priority 0; }
+        add counter inet t wrong
+        add rule inet t c iifname near1 ip saddr 10.2.0.2 counter name wrong drop
+        add rule inet t c iifname near2 ip saddr 10.1.0.2 counter name wrong drop
+        add rule inet t c iifname near1 ip6 saddr fd02::2 counter name wrong drop
+        add rule inet t c iifname near2 ip6 saddr fd01::2 counter name wrong drop'");
     peer.echo(&FAR.join(","));
     let association = net.connect(&NEAR.join(","), &FAR.join(",")).unwrap();
     all_active(&*association);
@@ -41,7 +49,9 @@ fn all_paths_are_used(net: &mut Net) {
         association.send(&[3; 3], 0).unwrap();
         assert_eq!(message(&*association, &mut buffer), 3);
     }
-    peer.sh("nft list counter inet t wrong | grep -q 'packets 0 '");
+    const NONE: &str = "nft list counter inet t wrong | grep -q 'packets 0 '";
+    peer.sh(NONE);
+    sh(NONE);
 }
 
 fn a_cut_path_goes_down_and_comes_back(net: &mut Net) {
