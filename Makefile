@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help build run shell test test-vm soak fuzz bench lint deps
+.PHONY: help build run shell test test-vm soak fuzz bench lint deps FORCE
 
 CARGO ?= cargo
 OVL := target/release/ovl
@@ -46,7 +46,11 @@ test: deps ## formatting, clippy, unit tests, then function tests in clusters an
 	step format $(CARGO) fmt --check || true
 	step clippy $(CARGO) clippy --workspace --all-targets -- -D warnings || true
 	step unit $(CARGO) test --workspace --no-fail-fast || true
-	if step build $(CARGO) build --profile function --workspace --exclude bench --exclude lb-fuzz; then
+	build() {
+		$(CARGO) build --profile function --workspace --exclude bench --exclude lb-fuzz &&
+			$(MAKE) --no-print-directory target/function/sctp-stack-traffic
+	}
+	if step build build; then
 		ovl=target/function/ovl
 		step function $$ovl test --output $$logs/cases --junit $$logs/function.xml || true
 		step vm $$ovl test --backend vm --output $$logs/vm-cases --junit $$logs/vm.xml 'vm-*' || true
@@ -56,14 +60,23 @@ test: deps ## formatting, clippy, unit tests, then function tests in clusters an
 	if [ -s $$logs/missed ]; then sed 's/^/  /' $$logs/missed; fi
 	exit $$failed
 
-test-vm: deps build ## all function tests that virtual machines can run (about an hour without KVM)
+# The tests of crate sctp-stack as a program beside the others, built with the same profile.
+target/%/sctp-stack-traffic: FORCE
+	@program=$$($(CARGO) test --profile $* -p sctp-stack --test traffic --no-run \
+		--message-format=json-render-diagnostics |
+		sed -n 's/.*"kind":\["test"\].*"executable":"\([^"]*\)".*/\1/p')
+	cp -f "$$program" $@
+
+FORCE:
+
+test-vm: deps build target/release/sctp-stack-traffic ## all function tests that virtual machines can run (about an hour without KVM)
 	@$(OVL) test --backend vm
 
 # In the libraries long forms are tests like any other, which look at the same variable.
 soak: export MARKWAY_SOAK := 1
-soak: deps build ## the long forms of what `make test` has in short (about 20 minutes)
+soak: deps build ## the long forms of what `make test` has in short (about 25 minutes)
 	@$(CARGO) test -p lb-sys --release -- --nocapture
-	$(OVL) test reconfigure restart nfqlb-udp nfqlb-fragrev evil- --jobs 1
+	$(OVL) test reconfigure restart nfqlb-udp nfqlb-fragrev evil- 'sctp-failover*' --jobs 1
 
 fuzz: ## fuzz what reads packets, kernel messages and tables (about an hour)
 	@lb/fuzz/run 600

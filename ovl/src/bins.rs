@@ -38,6 +38,9 @@ pub const PROGRAMS: [&str; 10] = [
     "sctpt",
 ];
 
+/// The tests of crate `sctp-stack`, which the Makefile puts beside those: a case on machines runs them.
+pub const SCTP_TESTS: &str = "sctp-stack-traffic";
+
 /// The folder of the built binaries; all of them were there when it was made.
 #[derive(Clone)]
 pub struct Bins {

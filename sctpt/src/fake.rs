@@ -1,14 +1,15 @@
 //! SCTP without a network, for tests: what is sent stands in a queue of the other end.
 
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use sctp_stack::{
-    Addresses, Association, ConnectFailure, Error, Event, Listener, LostBy, Path, PathState,
-    Result, Sent, Settings, Stack,
+    Addresses, Association, ConnectFailure, Error, Event, Heartbeats, Listener, LostBy, Path,
+    PathState, Result, Sent, Settings, Stack,
 };
 
 /// What becomes of an answer on its way: none, one or more messages. The number counts answers of an association.
@@ -25,6 +26,8 @@ struct Net {
     pub is_blocked: AtomicBool,
     /// Associations at the servers' side.
     accepted: Mutex<Vec<Arc<End>>>,
+    /// The last client of each port, which has it as long as it is there.
+    clients: Mutex<HashMap<u16, Weak<End>>>,
 }
 
 type Incoming = Queue<Arc<dyn Association>>;
@@ -47,6 +50,9 @@ enum Item {
 }
 
 struct Queue<T>(Mutex<VecDeque<T>>, Condvar);
+
+/// Of each path of IPv4.
+const HEARTBEATS: Heartbeats = Heartbeats { sent: 4, acks_received: 3, received: 2, acks_sent: 1 };
 
 pub fn local() -> Addresses {
     Addresses { addresses: vec!["192.0.2.1".parse().unwrap()], port: 0 }
@@ -105,6 +111,11 @@ impl Stack for Fake {
         _: &Settings,
         _: Instant,
     ) -> Result<Arc<dyn Association>> {
+        let mut clients = self.0.clients.lock().unwrap();
+        if local.port != 0 && clients.get(&local.port).is_some_and(|end| end.strong_count() > 0) {
+            let operation = format!("bind {local}");
+            return Err(Error::Io { operation, cause: io::ErrorKind::AddrInUse.into() });
+        }
         let peer: Vec<_> = remote.sockets().collect();
         let listener = self.0.listeners.lock().unwrap().get(&peer[0]).cloned();
         let refused = || Error::Connect { to: remote.clone(), cause: ConnectFailure::Refused };
@@ -123,11 +134,14 @@ impl Stack for Fake {
             answers,
             is_over: Arc::default(),
         };
-        let local: Vec<_> = Addresses { port: 40_000, ..local.clone() }.sockets().collect();
+        let port = if local.port == 0 { 40_000 } else { local.port };
+        let local: Vec<_> = Addresses { port, ..local.clone() }.sockets().collect();
         let server = Arc::new(end(&to_server, &to_client, &peer, &local, Some(AtomicU64::new(0))));
         self.0.accepted.lock().unwrap().push(Arc::clone(&server));
         listener.put(server);
-        Ok(Arc::new(end(&to_client, &to_server, &local, &peer, None)))
+        let client = Arc::new(end(&to_client, &to_server, &local, &peer, None));
+        clients.insert(port, Arc::downgrade(&client));
+        Ok(client)
     }
 }
 
@@ -213,6 +227,8 @@ impl Association for End {
             rto: Duration::from_secs(1),
             mtu: 1500,
             cwnd: 4380,
+            // As a stack that does not tell for the other one.
+            heartbeats: address.is_ipv4().then_some(HEARTBEATS),
         };
         Ok(self.peer.iter().map(path).collect())
     }

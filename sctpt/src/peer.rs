@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use sctp_stack::{Association, Result};
 
+use crate::ctraffic::report::PathRecord;
 use crate::log::{self, Level};
 
 /// The addresses of both ends, as lists.
@@ -14,6 +15,18 @@ pub fn tell_addresses(association: &dyn Association) -> Result<()> {
         log::info(format_args!("Peer addresses:{}", lines(&peer)));
     }
     Ok(())
+}
+
+/// What is known of the paths, if the association is still there.
+pub fn tell_paths(association: &dyn Association) {
+    if log::is_told(Level::Info) {
+        match association.paths() {
+            Ok(paths) => paths.iter().for_each(|path| {
+                log::info(format_args!("At the end: {}", PathRecord::of(path)));
+            }),
+            Err(error) => log::info(format_args!("At the end: {error}")),
+        }
+    }
 }
 
 /// Addresses, each on a line of its own behind the text before them.

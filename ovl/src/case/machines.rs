@@ -11,6 +11,7 @@ use super::fast_plane::agree::planes_agree_about;
 use super::fast_plane::changes::{Storm, storm};
 use super::fast_plane::{VIPS, check_plane, end, packets, status};
 use super::sctp_paths::through_two_routers;
+use super::sctp_stack::both_stacks;
 use super::verbs::{connect_all_kinds, ping};
 use super::{Case, On, PLAIN, check};
 use crate::address::{CLUSTER_NET, FAMILIES, Family, NetId, NodeId};
@@ -72,6 +73,13 @@ pub const CASES: &[Case] = &[
         name: "vm-sctp",
         about: "the kernel's SCTP over two routers with lb, one for each family, in both planes",
         run: |lab| through_two_routers(lab),
+        ..ON_MACHINES
+    },
+    Case {
+        name: "vm-sctp-stack",
+        about: "the tests of both SCTP stacks, the kernel's among them",
+        limit: Duration::from_secs(240),
+        run: both_stacks,
         ..ON_MACHINES
     },
     Case {

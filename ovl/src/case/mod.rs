@@ -21,6 +21,7 @@ mod queues;
 mod reconfigure;
 mod sctp;
 mod sctp_paths;
+mod sctp_stack;
 mod table;
 mod targets;
 mod tier;

@@ -72,8 +72,8 @@ impl Machines {
         let kernel = Kernel::find(hardware)?;
         let programs = image::programs_disk().context("make the disk with programs")?;
         let binaries = work.join("binaries.squashfs");
-        image::binaries_disk(bin_dir, &bins::PROGRAMS, &binaries)
-            .context("make the disk with binaries")?;
+        let names = [&bins::PROGRAMS[..], &[bins::SCTP_TESTS]].concat();
+        image::binaries_disk(bin_dir, &names, &binaries).context("make the disk with binaries")?;
         let initrd = work.join("initrd");
         image::initial(&kernel, layer, &initrd)?;
         let machines = Self {

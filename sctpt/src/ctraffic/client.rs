@@ -108,7 +108,8 @@ impl<'a> Life<'a> {
         let (run, client) = (self.run, self.record.client);
         run.add(Counter::Active, 1);
         // If nobody sends any more the association just ends.
-        let _ = orders.send(Order::Up { client, session: Arc::clone(&self.session) });
+        let (id, session) = (self.session.id, Arc::downgrade(&self.session));
+        let _ = orders.send(Order::Up { client, id, session });
         let end = self.receive();
         self.session.is_over.store(true, Ordering::Relaxed);
         self.look_at_paths();
@@ -135,6 +136,9 @@ impl<'a> Life<'a> {
         record.lost = sent.saturating_sub(record.received);
         run.add(Counter::Lost, record.lost);
         record.paths = self.paths.into_values().collect();
+        for path in &record.paths {
+            log::info(format_args!("Client {client}: {path}"));
+        }
         lock(&run.records).push(record);
     }
 

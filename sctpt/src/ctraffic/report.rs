@@ -1,10 +1,11 @@
 //! What a run found, as JSON.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use sctp_stack::{LostBy, Path, PathState};
+use sctp_stack::{Heartbeats, LostBy, Path, PathState};
 use serde_json::{Map, Value, json};
 
 use super::{Outcome, Settings};
@@ -63,6 +64,8 @@ pub struct PathRecord {
     rto: Duration,
     mtu: u32,
     cwnd: u32,
+    /// None where the stack does not tell.
+    heartbeats: Option<Heartbeats>,
     pub downs: u64,
     pub ups: u64,
 }
@@ -106,9 +109,25 @@ impl End {
 
 impl PathRecord {
     pub fn new(address: IpAddr) -> Self {
-        let (srtt, rto) = (Duration::ZERO, Duration::ZERO);
-        let (state, primary) = (None, false);
-        PathRecord { address, state, primary, srtt, rto, mtu: 0, cwnd: 0, downs: 0, ups: 0 }
+        PathRecord {
+            address,
+            state: None,
+            primary: false,
+            srtt: Duration::ZERO,
+            rto: Duration::ZERO,
+            mtu: 0,
+            cwnd: 0,
+            heartbeats: None,
+            downs: 0,
+            ups: 0,
+        }
+    }
+
+    /// As it is seen now.
+    pub fn of(path: &Path) -> Self {
+        let mut record = Self::new(path.address.ip().to_canonical());
+        record.look(path);
+        record
     }
 
     /// Takes over what the stack knows.
@@ -117,6 +136,7 @@ impl PathRecord {
         self.primary = path.primary;
         (self.srtt, self.rto) = (path.srtt, path.rto);
         (self.mtu, self.cwnd) = (path.mtu, path.cwnd);
+        self.heartbeats = path.heartbeats;
     }
 
     fn state(&self) -> &'static str {
@@ -137,10 +157,50 @@ impl PathRecord {
             "rtoMicros": micros(self.rto),
             "mtu": self.mtu,
             "cwnd": self.cwnd,
+            "heartbeats": heartbeats(self.heartbeats),
             "downs": self.downs,
             "ups": self.ups,
         })
     }
+}
+
+/// As it is told.
+impl fmt::Display for PathRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (address, state, srtt) = (self.address, self.state(), self.srtt);
+        write!(f, "path {address}: {state}, RTT {srtt:?}, heartbeats ")?;
+        let Some(Heartbeats { sent, acks_received, received, acks_sent }) = self.heartbeats else {
+            return f.write_str("-");
+        };
+        write!(
+            f,
+            "{sent} sent, {acks_received} answered, {received} received, {acks_sent} answered"
+        )
+    }
+}
+
+fn heartbeats(heartbeats: Option<Heartbeats>) -> Value {
+    heartbeats.map_or(Value::Null, |heartbeats| {
+        json!({
+            "sent": heartbeats.sent,
+            "acksReceived": heartbeats.acks_received,
+            "received": heartbeats.received,
+            "acksSent": heartbeats.acks_sent,
+        })
+    })
+}
+
+/// Those of several paths, if they are known of all.
+fn sum_of_heartbeats(paths: &[&PathRecord]) -> Option<Heartbeats> {
+    paths.iter().try_fold(Heartbeats::default(), |sum, path| {
+        let path = path.heartbeats?;
+        Some(Heartbeats {
+            sent: sum.sent + path.sent,
+            acks_received: sum.acks_received + path.acks_received,
+            received: sum.received + path.received,
+            acks_sent: sum.acks_sent + path.acks_sent,
+        })
+    })
 }
 
 impl Record {
@@ -227,6 +287,7 @@ impl Outcome {
                 "downs": paths.iter().map(|path| path.downs).sum::<u64>(),
                 "ups": paths.iter().map(|path| path.ups).sum::<u64>(),
                 "maxSrttMicros": micros(longest),
+                "heartbeats": heartbeats(sum_of_heartbeats(&paths)),
             })
         };
         addresses.into_iter().map(json).collect()

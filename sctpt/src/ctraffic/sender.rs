@@ -5,9 +5,9 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use sctp_stack::{Association, Sent};
@@ -32,7 +32,9 @@ pub enum Order {
     /// The client has an association.
     Up {
         client: u32,
-        session: Arc<Session>,
+        id: u64,
+        /// Its client alone keeps it: with it goes the association's port, which the next one may need.
+        session: Weak<Session>,
     },
     /// The client has ended.
     Gone {
@@ -49,7 +51,7 @@ pub struct Schedule<'a> {
 }
 
 struct Client {
-    session: Arc<Session>,
+    session: Weak<Session>,
     template: Template,
     pace: Pace,
     /// Whether there was no room for the message that is due.
@@ -78,7 +80,7 @@ impl<'a> Schedule<'a> {
                 None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match order {
-                Ok(Order::Up { client, session }) => self.up(client, session),
+                Ok(Order::Up { client, id, session }) => self.up(client, id, session),
                 Ok(Order::Gone { client }) => self.gone(client),
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -105,11 +107,11 @@ impl<'a> Schedule<'a> {
         }
     }
 
-    fn up(&mut self, number: u32, session: Arc<Session>) {
+    fn up(&mut self, number: u32, id: u64, session: Weak<Session>) {
         if self.clients.len() <= index(number) {
             self.clients.resize_with(index(number) + 1, || None);
         }
-        let template = Template::new(self.run.settings.size, session.id);
+        let template = Template::new(self.run.settings.size, id);
         match &mut self.clients[index(number)] {
             // It had one before; its times go on.
             Some(client) => (client.session, client.template) = (session, template),
@@ -169,11 +171,12 @@ impl Client {
 
     /// Whether there is nothing more to try for this message.
     fn send(&mut self, run: &Run<'_>, number: u32) -> bool {
-        let session = &self.session;
-        if session.is_over.load(Ordering::Relaxed) {
+        let session = self.session.upgrade();
+        let is_there = |session: &Arc<Session>| !session.is_over.load(Ordering::Relaxed);
+        let Some(session) = session.filter(is_there) else {
             run.add(Counter::Dropped, 1);
             return true;
-        }
+        };
         // The answer may be there before `send` has come back, so the number is given first.
         let sequence = session.numbered.fetch_add(1, Ordering::AcqRel);
         let message = self.template.stamp(sequence, Time::now());

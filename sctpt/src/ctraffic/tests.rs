@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde_json::{Value, json};
 
-use super::report::Detail;
+use super::report::{Detail, PathRecord};
 use super::*;
 use crate::fake::{Fake, local, remote};
 use crate::message::Name;
@@ -113,9 +113,15 @@ fn all_that_is_sent_comes_back() {
         assert_eq!(association["peer"], json!(["10.0.0.1:6000", "[1000::1]:6000"]));
         assert_eq!(association["paths"][0]["state"], "active");
         assert_eq!(association["paths"][0]["primary"], true);
+        let heartbeats = json!({ "sent": 4, "acksReceived": 3, "received": 2, "acksSent": 1 });
+        assert_eq!(association["paths"][0]["heartbeats"], heartbeats);
+        assert_eq!(association["paths"][1].get("heartbeats"), Some(&Value::Null));
     }
     assert_eq!(json["paths"][1]["address"], "1000::1");
     assert_eq!(json["paths"][1]["active"], 10);
+    let heartbeats = json!({ "sent": 40, "acksReceived": 30, "received": 20, "acksSent": 10 });
+    assert_eq!(json["paths"][0]["heartbeats"], heartbeats);
+    assert_eq!(json["paths"][1].get("heartbeats"), Some(&Value::Null));
 }
 
 #[test]
@@ -197,6 +203,24 @@ fn a_lost_association_is_made_anew_if_that_is_wanted() {
 }
 
 #[test]
+fn a_lost_association_is_made_anew_from_the_same_ports() {
+    let local = Addresses { port: 5_000, ..local() };
+    let duration = Duration::from_secs(1);
+    let settings = Settings { clients: 4, reconnect: true, duration, local, ..settings() };
+    let fake = Fake::default();
+    let (json, _) = run_with(&settings, &fake, |shared| {
+        wait_until("traffic", || shared.get(Counter::Received) >= 20);
+        fake.abort_all();
+    });
+    assert_eq!(number(&json, "reconnects"), 4, "{json:#}");
+    assert_eq!(number(&json, "failedConnects"), 0, "{json:#}");
+    for association in json["associations"].as_array().unwrap() {
+        let address = format!("192.0.2.1:{}", 5_000 + number(association, "client"));
+        assert_eq!(association["local"], json!([address]));
+    }
+}
+
+#[test]
 fn what_finds_no_room_is_dropped_and_never_sent_in_a_burst() {
     let settings = Settings { clients: 2, duration: Duration::from_secs(1), ..settings() };
     let fake = Fake::default();
@@ -273,4 +297,21 @@ fn complaints_are_about_what_was_asked_for_and_happened() {
     let error = "lost,late".parse::<fail_on::FailOn>().unwrap_err();
     assert!(error.starts_with("\"late\" is none of lost, failed, dropped, "), "{error}");
     assert!("".parse::<fail_on::FailOn>().is_err());
+}
+
+#[test]
+fn a_path_is_told_with_its_heartbeats() {
+    let fake = Fake::default();
+    let _listener = fake.listen(&remote(), &settings().sctp).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let association = fake.connect(&local(), &remote(), &settings().sctp, deadline).unwrap();
+    let paths = association.paths().unwrap();
+    let told: Vec<_> = paths.iter().map(|path| PathRecord::of(path).to_string()).collect();
+    assert_eq!(
+        told,
+        [
+            "path 10.0.0.1: active, RTT 100µs, heartbeats 4 sent, 3 answered, 2 received, 1 answered",
+            "path 1000::1: active, RTT 100µs, heartbeats -",
+        ]
+    );
 }

@@ -55,6 +55,7 @@ impl Client {
         };
         match done {
             Ok(()) => {
+                peer::tell_paths(&*association);
                 let closed = association.close(Instant::now() + CLOSE);
                 closed.unwrap_or_else(|error| log::debug(format_args!("close: {error}")));
             }

@@ -96,9 +96,7 @@ impl<E: Endpoint> EndpointAssociation<E> {
     /// One look at what came.
     fn look(&self, buffer: &mut [u8]) -> Result<Look> {
         let mut incoming = self.lock();
-        if self.has_ended() {
-            return Err(Error::Ended);
-        }
+        self.check_not_ended()?;
         // What comes is read to where it is wanted, if a notification has room there, too. Messages in pieces
         // and short buffers are rare.
         let direct = buffer.len() >= NOTIFICATION_ROOM && incoming.length == 0;
@@ -123,7 +121,7 @@ impl<E: Endpoint> EndpointAssociation<E> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Look::Nothing),
             Err(cause) => match lost_by(&cause) {
                 Some(by) => Some(Event::Lost(by)),
-                None => return Err(Error::Io { operation: "receive".into(), cause }),
+                None => return Err(failure("receive", cause)),
             },
         };
         let Some(event) = event else { return Ok(Look::More) };
@@ -161,6 +159,10 @@ impl<E: Endpoint> EndpointAssociation<E> {
     fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
+
+    fn check_not_ended(&self) -> Result<()> {
+        if self.has_ended() { Err(Error::Ended) } else { Ok(()) }
+    }
 }
 
 impl Incoming {
@@ -189,9 +191,7 @@ impl<E: Endpoint> Association for EndpointAssociation<E> {
         if message.is_empty() || message.len() > MAX_MESSAGE {
             return Err(Error::Length { length: message.len() });
         }
-        if self.has_ended() {
-            return Err(Error::Ended);
-        }
+        self.check_not_ended()?;
         let seen = self.endpoint.writes();
         match self.endpoint.send(message, stream) {
             Ok(()) => {
@@ -202,18 +202,14 @@ impl<E: Endpoint> Association for EndpointAssociation<E> {
                 self.blocked_at.store(seen, Ordering::Relaxed);
                 Ok(Sent::Blocked)
             }
-            Err(cause) if is_end(&cause) => Err(Error::Ended),
             Err(cause) => {
-                let operation = format!("send {} bytes on stream {stream}", message.len());
-                Err(Error::Io { operation, cause })
+                Err(failure(format!("send {} bytes on stream {stream}", message.len()), cause))
             }
         }
     }
 
     fn writable(&self, deadline: Instant) -> Result<bool> {
-        if self.has_ended() {
-            return Err(Error::Ended);
-        }
+        self.check_not_ended()?;
         match self.blocked_at.load(Ordering::Relaxed) {
             NOT_BLOCKED => Ok(true),
             seen => self
@@ -238,13 +234,15 @@ impl<E: Endpoint> Association for EndpointAssociation<E> {
     }
 
     fn local_addresses(&self) -> Result<Vec<SocketAddr>> {
+        self.check_not_ended()?;
         let result = self.endpoint.local_addresses();
-        result.map_err(|cause| Error::Io { operation: "list local addresses".into(), cause })
+        result.map_err(|cause| failure("list local addresses", cause))
     }
 
     fn peer_addresses(&self) -> Result<Vec<SocketAddr>> {
+        self.check_not_ended()?;
         let result = self.endpoint.peer_addresses();
-        result.map_err(|cause| Error::Io { operation: "list peer addresses".into(), cause })
+        result.map_err(|cause| failure("list peer addresses", cause))
     }
 
     fn paths(&self) -> Result<Vec<Path>> {
@@ -260,7 +258,7 @@ impl<E: Endpoint> Association for EndpointAssociation<E> {
     }
 
     fn set_primary(&self, peer: IpAddr) -> Result<()> {
-        let failed = |cause| Error::Io { operation: format!("set primary path {peer}"), cause };
+        let failed = |cause| failure(format!("set primary path {peer}"), cause);
         let peers = self.peer_addresses()?;
         let Some(address) = peers.into_iter().find(|address| address.ip() == peer) else {
             return Err(failed(io::ErrorKind::AddrNotAvailable.into()));
@@ -330,11 +328,46 @@ fn lost_by(error: &io::Error) -> Option<LostBy> {
     }
 }
 
-/// Whether the association is gone, for who sends.
+/// What went wrong; that the association is gone is no matter of the operation.
+fn failure(operation: impl Into<String>, cause: io::Error) -> Error {
+    if is_end(&cause) { Error::Ended } else { Error::Io { operation: operation.into(), cause } }
+}
+
+/// Whether the association is gone, whose end nobody may have read yet. The library says ENOENT to who sends then,
+/// ECONNRESET while it is being taken apart or shut down, and ENOTCONN to who asks or closes; the kernel says
+/// EPIPE or ESHUTDOWN to who sends, and ENOTCONN.
 fn is_end(error: &io::Error) -> bool {
     let gone = matches!(
         error.raw_os_error(),
         Some(libc::ENOTCONN | libc::ENOENT | libc::EPIPE | libc::ESHUTDOWN | libc::ECONNREFUSED)
     );
     gone || lost_by(error).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_told_as_such_whatever_the_stack_calls_it() {
+        for number in [
+            libc::ENOENT,
+            libc::ENOTCONN,
+            libc::ECONNRESET,
+            libc::ECONNABORTED,
+            libc::ECONNREFUSED,
+            libc::ETIMEDOUT,
+            libc::EPIPE,
+            libc::ESHUTDOWN,
+        ] {
+            let error = failure("send", io::Error::from_raw_os_error(number));
+            assert!(matches!(error, Error::Ended), "{number}: {error}");
+        }
+        for number in [libc::EINVAL, libc::EMSGSIZE, libc::ENOBUFS, libc::EBADF] {
+            let error = failure("send", io::Error::from_raw_os_error(number));
+            assert!(matches!(error, Error::Io { .. }), "{number}: {error}");
+        }
+        let error = failure("set primary path ::1", io::ErrorKind::AddrNotAvailable.into());
+        assert!(error.to_string().starts_with("set primary path ::1: "), "{error}");
+    }
 }

@@ -9,6 +9,7 @@ use crate::association::EndpointAssociation;
 use crate::notification::Numbering;
 use crate::{
     Addresses, Association, ConnectFailure, Error, Listener, Path, Result, Settings, Stack, route,
+    scope,
 };
 
 /// Associations that wait to be accepted; a kernel may take fewer.
@@ -92,7 +93,7 @@ impl<E: Endpoint> Listener for EndpointListener<E> {
                 Ok(endpoint) => return Ok(Some(Arc::new(EndpointAssociation::new(endpoint)))),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // It ended before it was accepted; the next is another one.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+                Err(error) if is_gone(error.kind()) => continue,
                 Err(cause) => return Err(failed(cause)),
             }
             if !self.0.wait_for_read(seen, deadline).map_err(failed)? {
@@ -139,15 +140,25 @@ impl<S: Sockets> Stack for S {
         let socket = self.bound(local, settings)?;
         // Neither stack says so by itself.
         route::check_reachable(&remote.addresses).map_err(|cause| failed(cause.into()))?;
-        socket.connect(remote).map_err(|cause| failed(cause.into()))?;
+        let order = scope::narrowest_first(remote);
+        socket.connect(&order).map_err(|cause| failed(cause.into()))?;
         let association = EndpointAssociation::new(socket);
         if let Err(cause) = association.wait_until_up(deadline) {
             // The peer must not think that it has come up after all.
             association.abort();
             return Err(failed(cause));
         }
+        if order != *remote {
+            // It fails if the peer does not have the address.
+            let _ = association.set_primary(remote.addresses[0]);
+        }
         Ok(Arc::new(association))
     }
+}
+
+/// What the stacks say of an association that ended while it waited to be accepted.
+fn is_gone(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
 impl From<io::Error> for ConnectFailure {

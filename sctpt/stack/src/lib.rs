@@ -10,6 +10,7 @@ mod kernel;
 mod notification;
 mod open;
 pub mod route;
+mod scope;
 mod user;
 
 use std::fmt;
@@ -181,6 +182,19 @@ pub struct Path {
     pub rto: Duration,
     pub mtu: u32,
     pub cwnd: u32,
+    /// None where the stack does not tell, as that of the kernel.
+    pub heartbeats: Option<Heartbeats>,
+}
+
+/// Heartbeats of a path since the association began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heartbeats {
+    /// To the peer, and answers to them.
+    pub sent: u64,
+    pub acks_received: u64,
+    /// From the peer, and answers to them.
+    pub received: u64,
+    pub acks_sent: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

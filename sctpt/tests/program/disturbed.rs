@@ -86,6 +86,34 @@ fn clients_of_a_killed_server_go_to_the_next_one() {
 }
 
 #[test]
+fn clients_come_back_from_their_own_ports() {
+    let Some(lab) = Lab::new() else { return };
+    let line = format!("--stack user --addr {SERVER}");
+    let (mut first, _log) = lab.server(&line);
+    // The second one answers packets for the first one with an ABORT.
+    let mut traffic =
+        start(&lab, "--clients 3 --rate 200 --duration 1h --reconnect --lport 20000 --log 7");
+    first.signal(Signal::SIGKILL);
+    assert_eq!(first.end().code, None);
+    let (_second, log) = lab.server(&line);
+    wait_until("new associations", || number(&now(&lab), "reconnects") == 3);
+    log.until("Got a new connection (3)");
+    traffic.signal(Signal::SIGTERM);
+    let run = traffic.end();
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(!run.stderr.contains("already in use"), "{run:?}");
+    let json = run.json();
+    let associations = json["associations"].as_array().unwrap();
+    assert_eq!(associations.len(), 6, "{json:#}");
+    for association in associations {
+        let port = 20_000 + number(association, "client");
+        for address in association["local"].as_array().unwrap() {
+            assert!(address.as_str().unwrap().ends_with(&format!(":{port}")), "{json:#}");
+        }
+    }
+}
+
+#[test]
 fn the_duration_holds_when_the_server_is_gone() {
     let Some(lab) = Lab::new() else { return };
     let (mut server, _log) = lab.server(&format!("--stack user --addr {SERVER}"));

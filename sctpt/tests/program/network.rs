@@ -37,6 +37,8 @@ fn lines_come_back_over_every_family() {
         assert!(run.stderr.contains("Connected\nLocal addresses:\n  "), "{run:?}");
         for address in to.split(',') {
             assert!(run.stderr.contains(&format!("\n  {address},6000\n")), "{run:?}");
+            let path = format!("\nAt the end: path {address}: ");
+            assert!(run.stderr.contains(&path), "{run:?}");
         }
         log.until("Got a new connection (");
         log.until("Local addresses:");
@@ -89,7 +91,15 @@ fn traffic_uses_every_path_and_names_its_server() {
     );
     for path in json["paths"].as_array().unwrap() {
         assert_eq!((number(path, "active"), number(path, "paths")), (8, 8), "{json:#}");
+        let heartbeats = |key| number(&path["heartbeats"], key);
+        assert!(heartbeats("acksReceived") <= heartbeats("sent"), "{json:#}");
+        assert!(heartbeats("acksSent") <= heartbeats("received"), "{json:#}");
     }
+    // Each end probes the path on which the association did not come up.
+    assert!(json["paths"].as_array().unwrap().iter().any(|path| {
+        let heartbeats = |key| number(&path["heartbeats"], key);
+        heartbeats("acksReceived") + heartbeats("received") >= 8
+    }));
     assert_eq!(json["paths"].as_array().unwrap().len(), 2);
     assert_eq!(json["associations"].as_array().unwrap().len(), 8);
     for _ in 0..8 {

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use super::super::check;
-use super::stage::{Stage, VIPS, WAYS};
+use super::stage::{Inside, Stage, VIPS, WAYS};
 use super::{IN_UDP, check_arrivals, two_ways};
 use crate::address::NodeId;
 use crate::lab::Lab;
@@ -80,7 +80,7 @@ pub fn a_balancer_ends(lab: &Lab, fast: bool) -> Result<()> {
     let report = clients.end()?;
     report.check_whole(ASSOCIATIONS)?;
     report.check_paths(&VIPS)?;
-    check_arrivals(&stage, &report)?;
+    check_arrivals(&stage, &report, Inside::Ip)?;
     check(!fast || downs == 0, "no path that anybody missed", report.short())
 }
 
@@ -115,7 +115,8 @@ pub fn plain_beside_udp(lab: &Lab) -> Result<()> {
         clients.wait_for_more(500)?;
     }
     let (plain, in_udp) = (plain.end()?, in_udp.end()?);
-    for report in [&plain, &in_udp] {
+    for (report, inside) in [(&plain, Inside::Ip), (&in_udp, Inside::Udp)] {
+        check_arrivals(&stage, report, inside)?;
         report.check_whole(ASSOCIATIONS)?;
         report.check_paths(&VIPS)?;
         let servers = report.servers()?;

@@ -13,7 +13,7 @@ use anyhow::Result;
 pub use self::kernel::through_two_routers;
 
 use self::report::Report;
-use self::stage::{Clients, Stage, VIPS, WAYS, Way};
+use self::stage::{Clients, Inside, Stage, VIPS, WAYS, Way};
 use super::{Case, On, PLAIN, Setting, check, is_soak};
 use crate::lab::Lab;
 use crate::progress;
@@ -173,18 +173,18 @@ fn two_ways(lab: &Lab, count: u64, options: &[&str]) -> Result<()> {
     let report = clients.end()?;
     report.check_whole(count)?;
     report.check_paths(&VIPS)?;
-    check_arrivals(&stage, &report)
+    check_arrivals(&stage, &report, Inside::Ip)
 }
 
 /// What was captured on the servers: packets of an association came to one of them, by both ways.
-fn check_arrivals(stage: &Stage, report: &Report) -> Result<()> {
-    let arrivals = stage.arrivals()?;
+fn check_arrivals(stage: &Stage, report: &Report, inside: Inside) -> Result<()> {
+    let arrivals = stage.arrivals(inside)?;
     for (port, server) in report.server_of_port()? {
         let seen = arrivals.get(&port).cloned().unwrap_or_default();
         let wanted = ["eth1", "eth2"].map(|device| (server.clone(), device.to_owned()));
         check(
             seen == wanted.clone().into(),
-            format!("packets from port {port} at {wanted:?}"),
+            format!("packets from port {port}, in {inside:?}, at {wanted:?}"),
             format!("{seen:?}"),
         )?;
     }
@@ -209,9 +209,13 @@ fn failover(lab: &Lab, options: &[&str]) -> Result<()> {
     report.check_paths(&VIPS)?;
     let servers = report.servers()?;
     check(servers.len() == 4, "associations at all four servers", format!("{servers:?}"))?;
-    if options.is_empty() {
-        check_arrivals(&stage, &report)?;
-    }
+    let (inside, other) = match options {
+        [] => (Inside::Ip, Inside::Udp),
+        _ => (Inside::Udp, Inside::Ip),
+    };
+    check_arrivals(&stage, &report, inside)?;
+    let others = stage.arrivals(other)?;
+    check(others.is_empty(), format!("no packets in {other:?}"), format!("{others:?}"))?;
     let longest = Duration::from_micros(report.number("maxRttMicros")?);
     progress::tell("sctp", &format!("longest round trip {longest:?}, {servers:?}"));
     check(longest < Duration::from_secs(5), "no round trip of 5 s", format!("{longest:?}"))

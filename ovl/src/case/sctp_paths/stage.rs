@@ -43,6 +43,13 @@ pub struct Way {
     pub balancer: u8,
 }
 
+/// What SCTP goes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inside {
+    Ip,
+    Udp,
+}
+
 pub struct Stage {
     pub cluster: Arc<Cluster>,
     on_machines: bool,
@@ -122,12 +129,12 @@ impl Stage {
         self.node(way.router)?.script(&script).map(drop)
     }
 
-    /// By source port, the servers that packets of plain SCTP came to, with the device.
-    pub fn arrivals(&self) -> Result<BTreeMap<u16, BTreeSet<(String, String)>>> {
+    /// By SCTP's source port, the servers that packets came to, with the device.
+    pub fn arrivals(&self, inside: Inside) -> Result<BTreeMap<u16, BTreeSet<(String, String)>>> {
         let mut arrivals: BTreeMap<u16, BTreeSet<(String, String)>> = BTreeMap::new();
         for id in self.cluster.servers() {
             let node = self.cluster.node(id)?;
-            for (port, device) in arrived(node)? {
+            for (port, device) in arrived(node, inside)? {
                 arrivals.entry(port).or_default().insert((node.name().to_owned(), device));
             }
         }
@@ -182,21 +189,27 @@ pub fn client_addresses(tester: NodeId) -> String {
     format!("192.168.2.{number},{PREFIX}:192.168.6.{number}")
 }
 
-/// Lets a server's kernel note where packets come from.
+/// Lets a server's kernel note where packets come from. Behind the header of UDP stand SCTP's ports.
 fn watch_arrivals(node: &Node) -> Result<()> {
     let rules = "table inet arrivals {
-        set seen { typeof th sport . meta iifname; flags dynamic; size 65535; }
+        set in_ip { typeof th sport . meta iifname; flags dynamic; size 65535; }
+        set in_udp { typeof @th,64,16 . meta iifname; flags dynamic; size 65535; }
         chain arriving {
             type filter hook prerouting priority -300;
-            iifname { \"eth1\", \"eth2\" } meta l4proto 132 update @seen { th sport . meta iifname }
+            iifname { \"eth1\", \"eth2\" } meta l4proto 132 update @in_ip { th sport . meta iifname }
+            iifname { \"eth1\", \"eth2\" } udp dport 9899 update @in_udp { @th,64,16 . meta iifname }
         }
     }
     ";
     node.entry().run_with_input(&["nft", "-f", "-"], rules)?.success().map(drop)
 }
 
-fn arrived(node: &Node) -> Result<Vec<(u16, String)>> {
-    let listing = node.run(&["nft", "-j", "list", "set", "inet", "arrivals", "seen"])?.success()?;
+fn arrived(node: &Node, inside: Inside) -> Result<Vec<(u16, String)>> {
+    let set = match inside {
+        Inside::Ip => "in_ip",
+        Inside::Udp => "in_udp",
+    };
+    let listing = node.run(&["nft", "-j", "list", "set", "inet", "arrivals", set])?.success()?;
     parse_arrivals(&listing).with_context(|| format!("read arrivals: {listing}"))
 }
 

@@ -219,7 +219,11 @@ impl Endpoint for Socket {
     }
 
     fn peer_addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        self.addresses(uapi::GET_PEER_ADDRS)
+        self.addresses(uapi::GET_PEER_ADDRS).map_err(|error| match error.raw_os_error() {
+            // That is all it says of an association that is gone.
+            Some(libc::EINVAL) => io::Error::from_raw_os_error(libc::ENOTCONN),
+            _ => error,
+        })
     }
 
     fn path(&self, peer: SocketAddr) -> io::Result<Path> {

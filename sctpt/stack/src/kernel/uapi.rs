@@ -156,6 +156,8 @@ pub fn read_path(peer: SocketAddr, bytes: &[u8]) -> Option<Path> {
         srtt: Duration::from_millis(number(8)?.into()),
         rto: Duration::from_millis(number(12)?.into()),
         mtu: number(16)?,
+        // It counts control chunks of an association (`SCTP_GET_ASSOC_STATS`), not heartbeats of a path.
+        heartbeats: None,
     })
 }
 
@@ -249,6 +251,7 @@ mod tests {
             rto: Duration::from_secs(1),
             mtu: 1500,
             cwnd: 0x1110,
+            heartbeats: None,
         };
         assert_eq!(read_path(peer(), &bytes), Some(expected));
         assert_eq!(read_path(peer(), &bytes[..151]), None);

@@ -1,18 +1,21 @@
 //! System calls of the library that this crate answers; `build.rs` leads them here.
 //!
 //! They mend what cannot be set: the source of each path (`source`), socket buffers that a burst of some hundred
-//! packets would overrun, addresses on the loopback interface, and answers that would end the associations of
-//! other processes on this host.
+//! packets would overrun, addresses on the loopback interface, answers that would end the associations of
+//! other processes on this host, and a COOKIE ECHO that comes twice at once. And they count heartbeats.
 
+use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{io, ptr, slice};
 
 use libc::{ifaddrs, msghdr, sockaddr, socklen_t, ssize_t};
 
 use super::alone::is_alone;
 use super::control::Control;
+use super::heartbeats::{self, Direction};
+use super::pieces::{IPV4_HEADER, Pieces};
 use super::{ffi, source};
 use crate::address;
 
@@ -22,15 +25,28 @@ const SYSTEM_BUFFER: c_int = 8 << 20;
 const LOOPBACK: &CStr = c"lo";
 const RENAMED: &CStr = c"vip";
 const RENAMED_INDEX: c_uint = 0x7fff_fff0;
-const IPV4_HEADER: usize = 20;
-/// The common header of SCTP, and type, flags and length of the first chunk.
-const SCTP_HEADER: usize = 12 + 4;
+/// The common header of SCTP.
+const COMMON_HEADER: usize = 12;
+/// With type, flags and length of the first chunk.
+const SCTP_HEADER: usize = COMMON_HEADER + 4;
+/// The longest header of IPv4, and the common one.
+const LONGEST_HEAD: usize = 60 + COMMON_HEADER;
 
 const INIT_ACK: u8 = 2;
 const ABORT: u8 = 6;
+const COOKIE_ECHO: u8 = 10;
 const SHUTDOWN_COMPLETE: u8 = 14;
 /// The tag is the peer's own: what it answers belongs to no association.
 const TAG_REFLECTED: u8 = 1;
+
+/// Who has it takes in a COOKIE ECHO. The library has a thread for each kind of packets, and makes two sockets of one
+/// association, of which one is dead, if the second COOKIE ECHO (sent again, over the other family) comes just then.
+static COOKIES: Mutex<()> = Mutex::new(());
+
+thread_local! {
+    /// Held until this thread wants the next packet.
+    static TURN: RefCell<Option<MutexGuard<'static, ()>>> = const { RefCell::new(None) };
+}
 
 /// Addresses of this host that the library knows.
 static KNOWN: Mutex<Vec<IpAddr>> = Mutex::new(Vec::new());
@@ -88,6 +104,11 @@ impl Outgoing {
         SocketAddr::new(self.to, self.peer_port)
     }
 
+    /// Where the first chunk begins.
+    fn chunks(&self) -> usize {
+        self.from.map_or(0, |_| IPV4_HEADER) + COMMON_HEADER
+    }
+
     /// Whether it answers a packet that may be for another process.
     fn is_stray_answer(&self) -> bool {
         let answer = match self.chunk {
@@ -103,12 +124,41 @@ impl Outgoing {
         // The answer to an INIT comes from where the INIT went, as does what no socket sends.
         let answer = self.chunk == INIT_ACK || !source::is_bound(self.port);
         match self.from {
-            Some(_) if answer => None,
+            Some(_) if answer => source::arrival(self.peer()),
             Some(from) => source::choose(self.port, self.peer(), Some(from)),
             None if answer => source::arrival(self.peer()),
             None => source::choose(self.port, self.peer(), None)
                 .or_else(|| source::arrival(self.peer())),
         }
+    }
+}
+
+/// What came for the library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Incoming {
+    /// With SCTP's source port.
+    from: SocketAddr,
+    /// This host's address, where it can be seen.
+    at: Option<IpAddr>,
+    /// SCTP's destination port.
+    port: u16,
+    /// Where the first chunk begins.
+    chunks: usize,
+}
+
+impl Incoming {
+    /// From the address, which IPv4 with its header has not, the control data and the first bytes of the packet.
+    fn read(name: &[u8], control: &[u8], head: &[u8]) -> Option<Self> {
+        let (from, at, sctp) = if name.is_empty() {
+            let address = |at: usize| Some(IpAddr::from(*head.get(at..)?.first_chunk::<4>()?));
+            (address(12)?, address(16), usize::from(head.first()? & 0x0f) * 4)
+        } else {
+            (address::unpack(name)?.0.ip(), Control::destination(control), 0)
+        };
+        let ports: [u8; 4] = *head.get(sctp..)?.first_chunk()?;
+        let from = SocketAddr::new(from, u16::from_be_bytes([ports[0], ports[1]]));
+        let port = u16::from_be_bytes([ports[2], ports[3]]);
+        Some(Incoming { from, at, port, chunks: sctp + COMMON_HEADER })
     }
 }
 
@@ -123,23 +173,25 @@ unsafe extern "C" fn markway_sctp_sendmsg(
     flags: c_int,
 ) -> ssize_t {
     // SAFETY: the caller gives a valid message; the library gives it no control data.
-    let mut message = unsafe { message.read() };
+    let given = unsafe { &*message };
     // SAFETY: the name is valid as long as the call lasts.
-    let name = unsafe { name(&message) };
+    let name = unsafe { name(given) };
     // SAFETY: so are the pieces.
-    let mut head = unsafe { Head::gather(&message) };
-    let Some(packet) = Outgoing::read(name, &head.bytes[..head.length]) else {
+    let pieces = unsafe { Pieces::of(given) };
+    let mut head = [0; IPV4_HEADER + SCTP_HEADER];
+    let length = pieces.copy(0, &mut head);
+    let Some(packet) = Outgoing::read(name, &head[..length]) else {
         // SAFETY: as the caller wants it.
-        return unsafe { libc::sendmsg(fd, &raw const message, flags) };
+        return unsafe { libc::sendmsg(fd, message, flags) };
     };
     if packet.is_stray_answer() && !is_alone() {
-        return head.total;
+        return ssize_t::try_from(pieces.length()).unwrap_or(ssize_t::MAX);
     }
-    let source = packet.source();
+    let mut message = *given;
     let mut control = Control::new();
-    match (source, packet.from) {
-        // SAFETY: the pieces are valid.
-        (Some(IpAddr::V4(source)), Some(_)) => unsafe { head.set_source(&message, source) },
+    match (packet.source(), packet.from) {
+        // SAFETY: the packet begins with an IPv4 header, at which the library does not look during the call.
+        (Some(IpAddr::V4(source)), Some(_)) => unsafe { pieces.set_source(source) },
         (Some(source), None) => {
             let length = control.set_source(source);
             message.msg_control = (&raw mut control).cast();
@@ -148,15 +200,20 @@ unsafe extern "C" fn markway_sctp_sendmsg(
         _ => {}
     }
     // SAFETY: as the caller wants it; the control data lives on the stack.
-    let sent = unsafe { libc::sendmsg(fd, &raw const message, flags) };
-    if sent >= 0 || message.msg_controllen == 0 || is_transient() {
-        return sent;
+    let mut sent = unsafe { libc::sendmsg(fd, &raw const message, flags) };
+    if sent < 0 && message.msg_controllen > 0 && !is_transient() {
+        // The source may be gone from this host; the kernel then chooses.
+        message.msg_control = ptr::null_mut();
+        message.msg_controllen = 0;
+        // SAFETY: as the caller wants it.
+        sent = unsafe { libc::sendmsg(fd, &raw const message, flags) };
     }
-    // The source may be gone from this host; the kernel then chooses.
-    message.msg_control = ptr::null_mut();
-    message.msg_controllen = 0;
-    // SAFETY: as the caller wants it.
-    unsafe { libc::sendmsg(fd, &raw const message, flags) }
+    if sent >= 0 {
+        for chunk in pieces.control_chunks(packet.chunks(), pieces.length()) {
+            heartbeats::count(chunk, Direction::Out, packet.port, packet.peer());
+        }
+    }
+    sent
 }
 
 fn is_transient() -> bool {
@@ -173,6 +230,8 @@ unsafe extern "C" fn markway_sctp_recvmsg(
     message: *mut msghdr,
     flags: c_int,
 ) -> ssize_t {
+    // This thread is done with the packet before.
+    TURN.take();
     // SAFETY: as the caller wants it.
     let length = unsafe { libc::recvmsg(fd, message, flags) };
     let Ok(received) = usize::try_from(length) else { return length };
@@ -181,30 +240,23 @@ unsafe extern "C" fn markway_sctp_recvmsg(
     // SAFETY: as above.
     let name = unsafe { name(message) };
     // SAFETY: as above.
-    let head = unsafe { Head::gather(message) };
-    let head = &head.bytes[..head.length.min(received)];
-    let way = if name.is_empty() {
-        // IPv4 with its header.
-        let from = head.get(12..).and_then(<[u8]>::first_chunk::<4>);
-        let at = head.get(16..).and_then(<[u8]>::first_chunk::<4>);
-        let port = head.first().and_then(|first| port_at(head, usize::from(first & 0x0f) * 4));
-        from.zip(port).zip(at).map(|((from, port), at)| ((*from, port).into(), (*at).into()))
-    } else {
-        // SAFETY: the system call filled in the control data and its length.
-        let control = unsafe { control(message) };
-        let from = address::unpack(name).zip(port_at(head, 0));
-        let from = from.map(|((from, _), port)| SocketAddr::new(from.ip(), port));
-        from.zip(Control::destination(control))
-    };
-    if let Some((from, at)) = way {
-        source::arrived(from, at);
+    let pieces = unsafe { Pieces::of(message) };
+    let mut head = [0; LONGEST_HEAD];
+    let head_length = pieces.copy(0, &mut head).min(received);
+    // SAFETY: the system call filled in the control data and its length.
+    let control = unsafe { control(message) };
+    if let Some(packet) = Incoming::read(name, control, &head[..head_length]) {
+        if let Some(at) = packet.at {
+            source::arrived(packet.from, at);
+        }
+        for chunk in pieces.control_chunks(packet.chunks, received) {
+            if chunk == COOKIE_ECHO && TURN.with_borrow(Option::is_none) {
+                TURN.set(Some(COOKIES.lock().unwrap_or_else(PoisonError::into_inner)));
+            }
+            heartbeats::count(chunk, Direction::In, packet.port, packet.from);
+        }
     }
     length
-}
-
-/// The source port of the SCTP packet that begins here.
-fn port_at(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
 }
 
 /// The library's `setsockopt`.
@@ -326,51 +378,6 @@ unsafe fn control(message: &msghdr) -> &[u8] {
     unsafe { slice::from_raw_parts(message.msg_control.cast(), message.msg_controllen) }
 }
 
-/// The first bytes of a packet, which may lie in several pieces.
-struct Head {
-    bytes: [u8; IPV4_HEADER + SCTP_HEADER],
-    length: usize,
-    /// Of the whole packet.
-    total: ssize_t,
-}
-
-impl Head {
-    /// # Safety
-    /// The message is valid.
-    unsafe fn gather(message: &msghdr) -> Self {
-        let mut head = Head { bytes: [0; IPV4_HEADER + SCTP_HEADER], length: 0, total: 0 };
-        // SAFETY: the caller promises that its pieces are there.
-        let pieces = unsafe { slice::from_raw_parts(message.msg_iov, message.msg_iovlen) };
-        for piece in pieces {
-            let wanted = (head.bytes.len() - head.length).min(piece.iov_len);
-            if wanted > 0 {
-                // SAFETY: the piece has at least so many bytes.
-                let bytes = unsafe { slice::from_raw_parts(piece.iov_base.cast(), wanted) };
-                head.bytes[head.length..head.length + wanted].copy_from_slice(bytes);
-                head.length += wanted;
-            }
-            head.total = head.total.saturating_add_unsigned(piece.iov_len);
-        }
-        head
-    }
-
-    /// Writes the source into the packet's IPv4 header. SCTP's checksum does not cover it, and the kernel
-    /// makes the header's.
-    ///
-    /// # Safety
-    /// The message is valid, and its packet begins with such a header.
-    unsafe fn set_source(&mut self, message: &msghdr, source: Ipv4Addr) {
-        // SAFETY: the packet was long enough, so there is a piece.
-        let piece = unsafe { &*message.msg_iov };
-        if piece.iov_len < IPV4_HEADER {
-            return;
-        }
-        // SAFETY: the piece holds the header, and the library does not look at it during the call.
-        let header = unsafe { slice::from_raw_parts_mut(piece.iov_base.cast::<u8>(), IPV4_HEADER) };
-        header[12..16].copy_from_slice(&source.octets());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -402,8 +409,30 @@ mod tests {
         to[2..4].copy_from_slice(&9899u16.to_be_bytes());
         let packet = Outgoing::read(&to, &ipv4_packet(0, 3)[20..]).unwrap();
         assert_eq!(packet, Outgoing { raw: false, from: None, ..expected });
+        assert_eq!((packet.chunks(), expected.chunks()), (12, 32));
         assert_eq!(Outgoing::read(&TO_V4, &ipv4_packet(0, 3)[..35]), None);
         assert_eq!(Outgoing::read(&[], &[]), None);
+    }
+
+    #[test]
+    fn what_comes_is_understood() {
+        let packet = ipv4_packet(4, 0);
+        let ip = |address: [u8; 4]| IpAddr::from(address);
+        let from = SocketAddr::new(ip([192, 0, 2, 1]), 6000);
+        let expected = Incoming { from, at: Some(ip([192, 0, 2, 9])), port: 7, chunks: 32 };
+        assert_eq!(Incoming::read(&[], &[], &packet), Some(expected));
+        // With options, which move what follows.
+        let mut longer = packet.clone();
+        longer[0] = 0x46;
+        longer.splice(20..20, [0; 4]);
+        assert_eq!(Incoming::read(&[], &[], &longer), Some(Incoming { chunks: 36, ..expected }));
+        // In UDP the address is given.
+        let from = SocketAddr::new(ip([192, 0, 2, 9]), 6000);
+        let in_udp = Incoming { from, at: None, port: 7, chunks: 12 };
+        assert_eq!(Incoming::read(&TO_V4, &[], &packet[20..]), Some(in_udp));
+        assert_eq!(Incoming::read(&TO_V4, &[], &packet[20..23]), None);
+        assert_eq!(Incoming::read(&[], &[], &packet[..23]), None);
+        assert_eq!(Incoming::read(&[], &[], &[]), None);
     }
 
     #[test]

@@ -3,8 +3,10 @@
 mod alone;
 mod control;
 mod ffi;
+mod heartbeats;
 mod hooks;
 mod library;
+mod pieces;
 mod settings;
 mod socket;
 mod source;

@@ -5,12 +5,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::library::Library;
-use super::source::Binding;
+use super::source::{self, Binding};
 use super::wake::{Registration, Signal};
-use super::{ffi, hooks};
+use super::{ffi, heartbeats, hooks};
 use crate::endpoint::{Endpoint, Piece};
 use crate::notification::Numbering;
 use crate::{Addresses, Path, PathState, address, route};
@@ -19,6 +20,11 @@ use crate::{Addresses, Path, PathState, address, route};
 const LIBRARY_MTU: u32 = 1_500;
 /// What the library adds to the MTU that it is given: SCTP's header in UDP in IPv6; in IPv4 it is less.
 const OVERHEAD: u32 = 12 + 8 + 40;
+
+/// How long the port of a closed socket is waited for, and how often it is tried. The library frees it some 10 ms
+/// later if the association ended while somebody read or sent.
+const RELEASE: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// It takes nothing shorter.
 const SHORTEST: u32 = 512;
@@ -29,6 +35,8 @@ pub(crate) struct Socket {
     pub(super) signal: Arc<Signal>,
     registration: Option<Registration>,
     binding: Option<Arc<Binding>>,
+    /// The peer's, of a socket that shares its port with others.
+    peers: Vec<SocketAddr>,
     /// It runs as long as there is a socket.
     library: Arc<Library>,
 }
@@ -94,11 +102,29 @@ impl Socket {
         // SAFETY: the socket is open; `drop` ends the registration first.
         let registration = unsafe { Registration::new(raw.as_ptr(), Arc::clone(&signal)) };
         let library = Arc::clone(library);
-        Ok(Socket { raw, signal, registration: Some(registration), binding, library })
+        let (registration, peers) = (Some(registration), Vec::new());
+        Ok(Socket { raw, signal, registration, binding, peers, library })
     }
 
     /// Takes these addresses for its own.
     pub fn bind(&mut self, local: &Addresses) -> io::Result<()> {
+        let deadline = Instant::now() + RELEASE;
+        loop {
+            match self.try_to_bind(local) {
+                // No socket has the port any more, but the library is not done with the last one.
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse
+                        && !source::is_bound(local.port)
+                        && Instant::now() < deadline =>
+                {
+                    thread::sleep(LOOK);
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn try_to_bind(&mut self, local: &Addresses) -> io::Result<()> {
         let mut bytes = address::packed(local.sockets());
         if local.is_any() {
             let length = libc::socklen_t::try_from(bytes.len()).unwrap_or(0);
@@ -186,17 +212,18 @@ impl Socket {
     }
 
     /// The addresses of one end, asked for and freed by these functions of the library.
-    fn list(&self, ask: ffi::AskList, free: ffi::FreeList) -> Vec<SocketAddr> {
+    fn list(&self, ask: ffi::AskList, free: ffi::FreeList) -> io::Result<Vec<SocketAddr>> {
         let mut list = ptr::null_mut();
         // SAFETY: the socket is open, `list` is a place for the answer.
         let count = unsafe { ask(self.raw(), 0, &raw mut list) };
+        check(count)?;
         // SAFETY: the library answered with `count` addresses at `list`.
         let addresses = unsafe { copy_list(list, count) };
         if !list.is_null() && count > 0 {
             // SAFETY: `list` is from the call above and used no more.
             unsafe { free(list) };
         }
-        addresses
+        Ok(addresses)
     }
 
     fn raw(&self) -> *mut ffi::RawSocket {
@@ -230,12 +257,12 @@ impl Endpoint for Socket {
     fn accept(&self) -> io::Result<Self> {
         // SAFETY: the socket is open; null: the address is not asked for.
         let raw = unsafe { ffi::usrsctp_accept(self.raw(), ptr::null_mut(), ptr::null_mut()) };
-        let socket = Self::own(raw, &self.library, self.binding.clone())?;
+        let mut socket = Self::own(raw, &self.library, self.binding.clone())?;
         // SAFETY: the socket is open.
         check(unsafe { ffi::usrsctp_set_non_blocking(socket.raw(), 1) })?;
         // It may have ended already; whoever receives will see.
-        let peers = socket.peer_addresses()?;
-        let _ = socket.fit_packets(peers.iter().map(SocketAddr::ip));
+        socket.peers = socket.peer_addresses().unwrap_or_default();
+        let _ = socket.fit_packets(socket.peers.iter().map(SocketAddr::ip));
         Ok(socket)
     }
 
@@ -304,11 +331,11 @@ impl Endpoint for Socket {
     }
 
     fn local_addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        Ok(self.list(ffi::usrsctp_getladdrs, ffi::usrsctp_freeladdrs))
+        self.list(ffi::usrsctp_getladdrs, ffi::usrsctp_freeladdrs)
     }
 
     fn peer_addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        Ok(self.list(ffi::usrsctp_getpaddrs, ffi::usrsctp_freepaddrs))
+        self.list(ffi::usrsctp_getpaddrs, ffi::usrsctp_freepaddrs)
     }
 
     fn path(&self, peer: SocketAddr) -> io::Result<Path> {
@@ -334,6 +361,7 @@ impl Endpoint for Socket {
             rto: Duration::from_millis(info.rto.into()),
             mtu: info.mtu,
             cwnd: info.cwnd,
+            heartbeats: heartbeats::of(self.port(), peer),
         })
     }
 
@@ -362,6 +390,7 @@ impl Drop for Socket {
         unsafe { ffi::usrsctp_set_upcall(self.raw(), None, ptr::null_mut()) };
         // SAFETY: as above.
         unsafe { ffi::usrsctp_close(self.raw()) };
+        heartbeats::forget(self.port(), &self.peers);
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use super::heartbeats;
 use crate::route;
 
 /// How long a route is believed in.
@@ -65,6 +66,7 @@ impl Drop for Binding {
             }
             if list.is_empty() {
                 bindings.remove(&self.port);
+                heartbeats::forget_port(self.port);
             }
         }
         MULTIHOMED.fetch_sub(usize::from(self.is_multihomed()), Ordering::Relaxed);

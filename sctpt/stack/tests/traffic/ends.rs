@@ -18,6 +18,8 @@ on_both_stacks!(
     send_blocks_and_goes_on,
     an_abort_here_ends_waits,
     nobody_to_accept,
+    a_port_is_free_again,
+    an_end_that_nobody_read_is_told,
 );
 
 fn refused_at_once(net: &mut Net) {
@@ -174,4 +176,66 @@ fn nobody_to_accept(net: &mut Net) {
     let soon = Instant::now() + Duration::from_millis(50);
     assert!(listener.accept(Some(soon)).unwrap().is_none());
     assert!(Instant::now() >= soon);
+}
+
+/// However an association ended, the next one may have its port.
+fn a_port_is_free_again(net: &mut Net) {
+    let mut peer = net.peer();
+    peer.echo(&FAR[..2].join(","));
+    let local = Addresses::parse(&NEAR[..2].join(","), PORT + 1).unwrap();
+    let remote = Addresses::parse(&FAR[..2].join(","), PORT).unwrap();
+    let mut buffer = vec![0; 1_000];
+    for end in ["abort", "close", "abort", "close", "here", "here", "last"] {
+        let association = net.stack.connect(&local, &remote, &net.settings, in_time());
+        let association = association.unwrap_or_else(|error| panic!("before {end}: {error}"));
+        association.send(&[1; 9], 0).unwrap();
+        assert_eq!(message(&*association, &mut buffer), 9);
+        match end {
+            "abort" | "close" => {
+                peer.tell(end);
+                expect(&*association, |event| matches!(event, Event::Lost(_) | Event::Closed));
+            }
+            "here" => association.abort(),
+            _ => association.close(in_time()).unwrap(),
+        }
+    }
+}
+
+/// Who sends or asks before anybody has received the end is told of it, too.
+fn an_end_that_nobody_read_is_told(net: &mut Net) {
+    let mut peer = net.peer();
+    peer.echo(FAR[0]);
+    for end in ["close", "abort", "vanish"] {
+        let association = net.connect(NEAR[0], FAR[0]).unwrap();
+        association.send(&[1], 0).unwrap();
+        assert_eq!(message(&*association, &mut [0; 1_000]), 1);
+        match end {
+            "vanish" => peer.sh("ip link set far1 down"),
+            _ => drop(peer.tell(end)),
+        }
+        let error = error_of(|| association.send(&[1], 0).map(drop));
+        assert!(matches!(error, Error::Ended), "{end}: send: {error}");
+        let error = error_of(|| association.peer_addresses().map(drop));
+        assert!(matches!(error, Error::Ended), "{end}: peer addresses: {error}");
+        let has_ended = |error: Error| matches!(error, Error::Ended);
+        let to = FAR[0].parse().unwrap();
+        assert!(association.paths().is_err_and(has_ended), "{end}");
+        assert!(association.set_primary(to).is_err_and(has_ended), "{end}");
+        // It has not been told yet, so the next one to receive is.
+        expect(&*association, |event| matches!(event, Event::Closed | Event::Lost(_)));
+        assert!(association.local_addresses().is_err_and(has_ended), "{end}");
+        assert!(association.receive(&mut [0; 9], None).is_err_and(has_ended), "{end}");
+    }
+}
+
+/// What is said when it succeeds no longer.
+fn error_of(mut call: impl FnMut() -> sctp_stack::Result<()>) -> Error {
+    let deadline = in_time();
+    loop {
+        if let Err(error) = call() {
+            return error;
+        }
+        assert!(Instant::now() < deadline, "it goes on");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }

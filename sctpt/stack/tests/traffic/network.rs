@@ -13,10 +13,10 @@ use sctp_stack::{
     Settings, Stack, open,
 };
 
-/// No wait in these tests is longer; none of them is used up by a success.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// No wait in these tests is longer; none of them is used up by a success. A virtual machine may be slow.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Of a whole test.
-const LONGEST: Duration = Duration::from_secs(90);
+const LONGEST: Duration = Duration::from_secs(180);
 /// Set in the process that runs in the namespace.
 const INSIDE: &str = "MARKWAY_SCTP_TEST_INSIDE";
 const UDP_PORT: &str = "/proc/sys/net/sctp/udp_port";
