@@ -199,7 +199,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts nodes again that have ended, with nothing of what they knew.
+    /// Starts nodes again that have ended, with nothing of what they knew. Their links are as bad as
+    /// they were.
     pub fn power_on(&self, ids: &BTreeSet<NodeId>) -> Result<()> {
         for id in ids {
             if self.node(*id)?.is_running() || self.record.node(*id)?.init.is_alive() {
@@ -211,6 +212,9 @@ impl Cluster {
         self.detach_devices(&plans)?;
         for (id, node) in self.start_nodes(&plans, &mut |_| {})? {
             self.node(id)?.replace_by(node);
+            for device in &self.record.node(id)?.devices {
+                self.link(id, &device.name)?.renew()?;
+            }
         }
         Ok(())
     }

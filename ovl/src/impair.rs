@@ -1,9 +1,13 @@
 //! Links that lose, delay, double, reorder or corrupt what passes them.
 //!
 //! A link joins a device of a node with its network. Either the kernel impairs it, by a netem queue
-//! at each end, or a process that stands between: the port of the switch that leads to the node
-//! moves to a bridge of its own, which a process (`evil`) joins with the network by two taps. The
-//! node does not notice either way.
+//! for each direction that suffers, or a process that stands between: the port of the switch that
+//! leads to the node moves to a bridge of its own, which a process (`evil`) joins with the network by
+//! two taps.
+//!
+//! What leaves the node queues on its device. What comes to it queues at the switch's end of the
+//! link; where this side's kernel has no netem, but that of a machine has, it queues in the machine:
+//! all that comes in is led through a device `back-…` (ifb) first.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -58,7 +62,17 @@ pub struct Link<'a> {
 pub struct Impairment {
     pub means: Means,
     pub words: Vec<String>,
+    seed: Option<u32>,
     process: Option<ProcessId>,
+    /// Whether the kernel's queue for the way back is in the node.
+    back_in_node: bool,
+}
+
+/// Where the kernel's queue for the way back is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Back {
+    Switch,
+    Node,
 }
 
 const PROGRAM: &str = "evil";
@@ -98,23 +112,31 @@ impl Link<'_> {
         self.mend()?;
         let words: Vec<&str> = wish.operands()?.collect();
         let by_kernel = match (wish.means, netem(&words)) {
-            (Some(Means::Process), _) => false,
+            (Some(Means::Process), _) => None,
             (Some(Means::Kernel), None) => {
                 bail!("impair {self}: the kernel cannot do {}", words.join(" "))
             }
-            (_, None) => false,
+            (_, None) => None,
             (asked, Some(lanes)) => match self.impair_by_kernel(&lanes)? {
-                Ok(()) => true,
+                Ok(back) => Some(back),
                 Err(reason) if asked == Some(Means::Kernel) => bail!("impair {self}: {reason}"),
-                Err(_) => false,
+                Err(_) => None,
             },
         };
-        let process =
-            if by_kernel { None } else { Some(self.impair_by_process(&words, wish.seed)?) };
-        let means = if by_kernel { Means::Kernel } else { Means::Process };
+        let (means, process) = match by_kernel {
+            Some(_) => (Means::Kernel, None),
+            None => (Means::Process, Some(self.impair_by_process(&words, wish.seed)?)),
+        };
         let words = words.into_iter().map(str::to_owned).collect();
-        self.keep(&Impairment { means, words, process })?;
+        let back_in_node = by_kernel == Some(Back::Node);
+        self.keep(&Impairment { means, words, seed: wish.seed, process, back_in_node })?;
         Ok(means)
+    }
+
+    /// The same again after the node was started anew: what its kernel knew of it is gone.
+    pub fn renew(&self) -> Result<()> {
+        let Some(Impairment { means, words, seed, .. }) = self.impairment()? else { return Ok(()) };
+        self.impair(&Wish { words, means: Some(means), seed }).map(drop)
     }
 
     /// Makes the link what it was. False when it was that already.
@@ -146,12 +168,14 @@ impl Link<'_> {
     /// What has happened to frames so far: a line of JSON by a process, else the kernel's own text.
     pub fn statistics(&self, impairment: &Impairment) -> Result<String> {
         let Some(process) = impairment.process else {
-            let node = self.node.run(&["tc", "-s", "qdisc", "show", "dev", self.device])?;
-            return Ok(format!(
-                "there: {}back: {}",
-                node.success()?,
-                self.tc("-s qdisc show", "")?.success()?
-            ));
+            let node = |device: &str| {
+                self.node.run(&["tc", "-s", "qdisc", "show", "dev", device])?.success()
+            };
+            let back = match impairment.back_in_node {
+                true => node(&self.back_device())?,
+                false => self.tc("-s qdisc show", "")?.success()?,
+            };
+            return Ok(format!("there: {}back: {back}", node(self.device)?));
         };
         let log = self.file("log");
         let lines = || fs::read_to_string(&log).with_context(|| format!("read {}", log.display()));
@@ -166,28 +190,68 @@ impl Link<'_> {
     }
 
     /// The inner error says why the kernel cannot do it.
-    fn impair_by_kernel(&self, lanes: &[Vec<&str>; 2]) -> Result<Result<(), String>> {
+    fn impair_by_kernel(&self, lanes: &[Vec<&str>; 2]) -> Result<Result<Back, String>> {
         let [there, back] = lanes;
-        let add = ["tc", "qdisc", "add", "dev", self.device, "root", "netem"];
-        // A queue that changes nothing is as good as none.
-        let ran = [
-            self.node.run(&[&add[..], there].concat())?,
-            self.tc("qdisc add", &format!("root netem {}", back.join(" ")))?,
-        ];
-        match ran.iter().find(|ran| !ran.succeeded()) {
-            None => Ok(Ok(())),
-            Some(failed) => {
-                let reason = failed.stderr().trim().to_owned();
-                self.remove_queues()?;
-                Ok(Err(reason))
-            }
+        let queued = self.queue_there(there).and_then(|queued| match queued {
+            Ok(()) => self.queue_back(back),
+            Err(reason) => Ok(Err(reason)),
+        })?;
+        if queued.is_err() {
+            self.remove_queues()?;
         }
+        Ok(queued)
+    }
+
+    /// Where nothing is to be done there is no queue.
+    fn queue_there(&self, lane: &[&str]) -> Result<Result<(), String>> {
+        if lane.is_empty() {
+            return Ok(Ok(()));
+        }
+        let add = ["tc", "qdisc", "add", "dev", self.device, "root", "netem"];
+        Ok(done(&self.node.run(&[&add[..], lane].concat())?))
+    }
+
+    fn queue_back(&self, lane: &[&str]) -> Result<Result<Back, String>> {
+        if lane.is_empty() {
+            return Ok(Ok(Back::Switch));
+        }
+        let netem = format!("root netem {}", lane.join(" "));
+        let reason = match done(&self.tc("qdisc add", &netem)?) {
+            Ok(()) => return Ok(Ok(Back::Switch)),
+            Err(reason) => reason,
+        };
+        // Others have the same kernel as the switch.
+        if !self.node.is_machine() {
+            return Ok(Err(reason));
+        }
+        let (device, back) = (self.device, self.back_device());
+        // Asked for by its kind alone, the module would make two more.
+        let script = format!(
+            "modprobe -q ifb numifbs=0 || true
+             ip link add {back} type ifb
+             echo 1 >/proc/sys/net/ipv6/conf/{back}/disable_ipv6
+             ip link set {back} up
+             tc qdisc add dev {back} {netem}
+             tc qdisc add dev {device} ingress
+             tc filter add dev {device} ingress matchall action mirred egress redirect dev {back}"
+        );
+        let ran = self.node.entry().run_with_input(&["sh", "-eu"], &script)?;
+        Ok(done(&ran).map(|()| Back::Node))
     }
 
     /// Those that are not there need not be removed.
     fn remove_queues(&self) -> Result<()> {
         self.node.run(&["tc", "qdisc", "del", "dev", self.device, "root"])?;
+        if self.node.is_machine() {
+            self.node.run(&["tc", "qdisc", "del", "dev", self.device, "ingress"])?;
+            self.node.run(&["ip", "link", "del", &self.back_device()])?;
+        }
         self.tc("qdisc del", "root").map(drop)
+    }
+
+    /// In a machine: where what comes to it queues.
+    fn back_device(&self) -> String {
+        format!("back-{}", self.device)
     }
 
     /// `tc` at the switch's end.
@@ -272,6 +336,11 @@ impl fmt::Display for Link<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {}", self.device, self.id)
     }
+}
+
+/// The error is what a command said that failed.
+fn done(ran: &Ran) -> Result<(), String> {
+    if ran.succeeded() { Ok(()) } else { Err(ran.stderr().trim().to_owned()) }
 }
 
 /// The same in the words of netem, there and back; None when it has none for it.

@@ -236,6 +236,11 @@ impl Entry {
         self.line.as_ref().map(Line::console)
     }
 
+    /// What is on the console of a machine in the end, for an error message.
+    pub fn last_words(&self) -> String {
+        self.line.as_ref().map(Line::console_end).unwrap_or_default()
+    }
+
     /// The node's process 1, by its number for the holder of the cluster.
     pub fn init(&self) -> u32 {
         self.init.load(Ordering::Relaxed)

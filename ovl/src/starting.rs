@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::activity;
 use crate::address::NodeId;
@@ -100,15 +100,21 @@ impl Starting {
             let what = format!("{first} {what}");
             let _doing = activity::doing(&what);
             let left = deadline.saturating_duration_since(Instant::now());
-            let (id, output, read) = reports
-                .recv_timeout(left)
-                .with_context(|| format!("wait for {what}: not seen in time"))?;
+            let (id, output, read) = reports.recv_timeout(left).map_err(|_| {
+                anyhow!("wait for {what}: not seen in time{}", self.words_of(*first))
+            })?;
             read.with_context(|| format!("start {id}"))?;
             self.outputs.push((id, output));
             missing.retain(|other| *other != id);
             say(self.outputs.len());
         }
         Ok(())
+    }
+
+    /// The last words of a node that says no more.
+    fn words_of(&self, id: NodeId) -> String {
+        let found = self.nodes.iter().find(|(other, _)| *other == id);
+        found.map(|(_, node)| node.entry().last_words()).unwrap_or_default()
     }
 }
 

@@ -12,8 +12,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+#[path = "cluster/machines.rs"]
+mod machines;
+
 /// Far longer than anything here takes.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(240);
 
 /// A folder of its own for the state of clusters; all of them end with it.
 struct Bench {
@@ -97,6 +100,7 @@ impl Bench {
         let state = self.state();
         let left: Vec<String> = processes()
             .into_iter()
+            .map(|(_, line)| line)
             .filter(|line| line.contains(&*state.to_string_lossy()))
             .collect();
         assert!(left.is_empty(), "{left:?}");
@@ -121,11 +125,20 @@ impl Drop for Bench {
     }
 }
 
-/// The command lines of all processes.
-fn processes() -> Vec<String> {
+/// The numbers of all processes, and their command lines.
+fn processes() -> Vec<(u32, String)> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
-    let lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
-    lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ")).collect()
+    let process = |entry: fs::DirEntry| {
+        let number = entry.file_name().to_str()?.parse().ok()?;
+        let line = fs::read(entry.path().join("cmdline")).ok()?;
+        Some((number, text(&line).replace('\0', " ")))
+    };
+    entries.filter_map(process).collect()
+}
+
+/// The number of a process with such a command line.
+fn process(is_it: impl Fn(&str) -> bool) -> Option<u32> {
+    processes().into_iter().find(|(_, line)| is_it(line)).map(|(number, _)| number)
 }
 
 fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
@@ -210,13 +223,13 @@ fn a_signal_reaches_the_command() {
         .unwrap();
     let said = || fs::read_to_string(bench.path("said")).unwrap();
     wait_for("the script to be ready", || said() == "ready\n");
-    kill("TERM", &child);
+    kill("TERM", child.id());
     assert_eq!(child.wait().unwrap().code(), Some(5));
     assert_eq!(said(), "ready\ncaught\n");
 }
 
-fn kill(signal: &str, child: &Child) {
-    let status = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status();
+fn kill(signal: &str, process: u32) {
+    let status = Command::new("kill").args(["-s", signal, &process.to_string()]).status();
     assert!(status.unwrap().success());
 }
 
@@ -370,12 +383,8 @@ fn a_node_that_has_ended_is_told() {
     bench.well("start --nodes 2 --routers 1");
     // Process 1 gets from within what it would handle; SIGKILL only from outside.
     let init = format!("init vm-002 {}", bench.state().display());
-    let pid = fs::read_dir("/proc").unwrap().flatten().find(|entry| {
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        text(&line).replace('\0', " ").contains(&init)
-    });
-    let pid = pid.unwrap().file_name().into_string().unwrap();
-    assert!(Command::new("kill").args(["-s", "KILL", &pid]).status().unwrap().success());
+    let pid = process(|line| line.contains(&init));
+    kill("KILL", pid.expect("process 1 of the node"));
     wait_for("the node to be gone", || bench.well("status").contains("ENDED"));
     let (code, error) = bench.ill("run 2 true");
     assert_eq!(code, 1);
@@ -449,7 +458,7 @@ fn a_start_that_is_killed_leaves_nothing() {
         let mut child = start("start --nodes 4 --routers 2 --testers 1").spawn().unwrap();
         // From the first moment to a bit after it is ready.
         thread::sleep(whole * step / (steps - 5));
-        kill("KILL", &child);
+        kill("KILL", child.id());
         child.wait().unwrap();
         bench.well("stop --all");
         bench.assert_nothing_left();
@@ -468,8 +477,8 @@ fn an_interrupted_start_ends_by_itself() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    wait_for("the script", || processes().iter().any(|line| line == "sleep 1000 "));
-    kill("INT", &child);
+    wait_for("the script", || process(|line| line == "sleep 1000 ").is_some());
+    kill("INT", child.id());
     child.wait().unwrap();
     wait_for("the cluster to end", || fs::read_dir(bench.state()).unwrap().count() == 0);
     bench.assert_nothing_left();

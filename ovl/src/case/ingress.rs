@@ -9,6 +9,7 @@ use crate::address::FAMILIES;
 use crate::flow::TRANSPORTS;
 use crate::lab::{Lab, QUEUE};
 use crate::mconnect::Connections;
+use crate::node::Node;
 
 pub const CASES: &[Case] = &[
     Case {
@@ -33,6 +34,12 @@ pub const CASES: &[Case] = &[
         name: "ingress-nat",
         about: "lb serves on a router that follows connections and hides their sources",
         run: serves_behind_nat,
+        ..ON_MACHINES
+    },
+    Case {
+        name: "ingress-nat-express",
+        about: "rules, conntrack and NAT of others see nothing of the express plane but answers",
+        run: express_is_not_seen,
         ..ON_MACHINES
     },
 ];
@@ -71,7 +78,7 @@ fn serves_by(lab: &mut Lab, kind: &str, tester_link: &str, device: &str) -> Resu
         ("fast", &["--device", device, "--fast"]),
         ("express", &["--device", device, "--fast", "--express"]),
     ];
-    let served = serves_in(lab, &planes);
+    let served = serves_in(lab, &planes, |_, _| Ok(()));
     // Others have the same machines.
     lab.cluster.tester()?.script("ip link del out0")?;
     lab.cluster
@@ -89,15 +96,71 @@ fn serves_behind_nat(lab: &mut Lab) -> Result<()> {
     }";
     let router = lab.cluster.router()?;
     router.entry().run_with_input(&["nft", "-f", "-"], rules)?.success()?;
-    serves_in(lab, &[("slow", &[]), ("fast", &["--fast"])])?;
+    serves_in(lab, &[("slow", &[]), ("fast", &["--fast"])], |_, _| Ok(()))?;
     let router = lab.cluster.router()?;
     let listing = router.run(&["nft", "list", "table", "inet", "hide"])?.success()?;
     let hidden = !listing.contains("counter packets 0 ") && listing.contains("counter packets");
     check(hidden, "connections whose source was hidden", listing)
 }
 
-/// Connections of all kinds are answered in each of these planes, and go by it.
-fn serves_in(lab: &mut Lab, planes: &[(&str, &[&str])]) -> Result<()> {
+/// In the fast plane they see everything, so that they would see it in the express plane, too.
+fn express_is_not_seen(lab: &mut Lab) -> Result<()> {
+    let rules = "table inet beside {
+        counter asked { }
+        counter hidden { }
+        counter strange { }
+        chain coming {
+            type filter hook prerouting priority -150;
+            meta l4proto { tcp, udp } ip daddr 10.0.0.0 counter name asked
+            meta l4proto { tcp, udp } ip6 daddr 1000:: counter name asked
+        }
+        chain leaving {
+            type nat hook postrouting priority 100;
+            oifname \"eth1\" meta mark != 0 counter name hidden masquerade
+        }
+        chain answers {
+            type filter hook forward priority 0;
+            iifname \"eth1\" meta l4proto tcp ct state invalid counter name strange
+        }
+    }";
+    let router = lab.cluster.router()?;
+    router.entry().run_with_input(&["nft", "-f", "-"], rules)?.success()?;
+    let planes = [
+        ("express", &["--device", "eth2", "--fast", "--express"][..]),
+        ("fast", &["--device", "eth2", "--fast"]),
+    ];
+    serves_in(lab, &planes, |lab, plane| {
+        let router = lab.cluster.router()?;
+        let [asked, hidden, strange] =
+            ["asked", "hidden", "strange"].map(|name| counted(router, name));
+        let (asked, hidden, strange) = (asked?, hidden?, strange?);
+        let is_seen = match plane {
+            // Each family's connections begin with an answer to something that nobody has seen.
+            "express" => asked == 0 && hidden == 0 && strange >= u64::from(2 * CONNECTIONS),
+            _ => asked >= u64::from(4 * CONNECTIONS) && hidden >= u64::from(4 * CONNECTIONS),
+        };
+        check(
+            is_seen,
+            "in the express plane nothing but strange answers, in the fast plane all",
+            format!("{plane}: {asked} packets asked, {hidden} were hidden, {strange} are strange"),
+        )
+    })
+}
+
+/// The packets of a counter of those rules.
+fn counted(router: &Node, name: &str) -> Result<u64> {
+    let listing = router.run(&["nft", "list", "counter", "inet", "beside", name])?.success()?;
+    let mut words = listing.split_whitespace().skip_while(|word| *word != "packets").skip(1);
+    let number = words.next().and_then(|word| word.parse().ok());
+    number.with_context(|| format!("read counter {name}: {listing}"))
+}
+
+/// Connections of all kinds are answered in each of these planes, and go by it. Then `look` is asked.
+fn serves_in(
+    lab: &mut Lab,
+    planes: &[(&str, &[&str])],
+    look: impl Fn(&Lab, &str) -> Result<()>,
+) -> Result<()> {
     lab.start_servers()?;
     lab.table(&["init"])?;
     lab.activate_all()?;
@@ -128,6 +191,7 @@ fn serves_in(lab: &mut Lab, planes: &[(&str, &[&str])]) -> Result<()> {
             format!("packets in the {plane} plane"),
             status,
         )?;
+        look(lab, plane)?;
         end(lab)?;
         lab.cluster.router()?.run(&["lb", "--down"])?.success()?;
     }

@@ -15,6 +15,7 @@ use super::sctp_stack::both_stacks;
 use super::verbs::{connect_all_kinds, ping};
 use super::{Case, On, PLAIN, check};
 use crate::address::{CLUSTER_NET, FAMILIES, Family, NetId, NodeId};
+use crate::impair::{Means, Wish};
 use crate::lab::{Lab, PATIENCE, QUEUE, Shape};
 use crate::node::Ran;
 use crate::wait;
@@ -280,12 +281,18 @@ fn a_router_loses_its_power(lab: &mut Lab) -> Result<()> {
     cluster.power_on(&ids)?;
 
     router.write("/root/note", "gone with the power")?;
+    let link = cluster.link(NodeId::ROUTER, "eth1")?;
+    let words = vec!["delay 1ms".to_owned()];
+    link.impair(&Wish { words, means: Some(Means::Kernel), seed: None })?;
     cluster.power_off(&ids)?;
     is_told_of(&router.run(&["true"])?, "its console")?;
     let silent = server.run(&["ping", "-n", "-q", "-c", "1", "-W", "1", &address])?;
     check(!silent.succeeded(), "no answer from a router without power", silent.stdout())?;
     cluster.power_on(&ids)?;
     check(router.entry().read_file("/root/note")?.is_none(), "a router that is as new", "a note")?;
+    let queues = router.run(&["tc", "qdisc", "show", "dev", "eth1"])?.success()?;
+    check(queues.contains("qdisc netem"), "a link that is as bad as before", queues)?;
+    check(link.mend()?, "a link that was impaired", "it was not")?;
     lab.prepare(SMALL)?;
     wait::until("the router to answer", PATIENCE, || {
         Ok(server

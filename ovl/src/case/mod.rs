@@ -8,6 +8,7 @@ mod drops;
 mod fast_plane;
 mod fragments;
 mod icmp;
+mod impaired;
 mod ingress;
 mod kernel_hash;
 mod keys;
@@ -135,6 +136,7 @@ pub fn all() -> Vec<&'static Case> {
         sctp::CASES,
         sctp_paths::CASES,
         machines::CASES,
+        impaired::CASES,
         ingress::CASES,
     ];
     groups.into_iter().flatten().collect()

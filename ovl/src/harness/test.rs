@@ -52,6 +52,7 @@ const OWN: &[(&str, &str)] = own! {
     "traffic-hello"
     "traffic-kahttp"
     "evil-losses"
+    "evil-netem"
     "evil-orders"
     "evil-restart"
     "evil-squeeze"

@@ -14,6 +14,9 @@ use nix::fcntl::{Flock, FlockArg};
 
 const DIR: &str = "/var/cache/markway";
 
+/// With this the name of a folder begins in which something is made.
+const UNFINISHED: &str = "new-";
+
 /// The folder of it all.
 pub fn dir() -> Result<PathBuf> {
     let dir = match env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()) {
@@ -36,12 +39,25 @@ pub fn keep(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBu
     if path.exists() {
         return Ok(path);
     }
-    let scratch = tempfile::Builder::new().prefix("new-").tempdir_in(&dir);
+    remove_unfinished(&dir)?;
+    let scratch = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(&dir);
     let scratch = scratch.with_context(|| format!("create a folder in {}", dir.display()))?;
     let new = scratch.path().join("it");
     make(&new)?;
     fs::rename(&new, &path).with_context(|| format!("put {} in its place", path.display()))?;
     Ok(path)
+}
+
+/// What somebody began who was killed; nobody else is just making anything.
+fn remove_unfinished(dir: &Path) -> Result<()> {
+    let entries = fs::read_dir(dir).with_context(|| format!("read folder {}", dir.display()))?;
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let name = path.file_name().unwrap_or_default();
+        if name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+            fs::remove_dir_all(&path).with_context(|| format!("remove {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 fn lock(dir: &Path) -> Result<Flock<File>> {

@@ -97,6 +97,7 @@ fn named(image: &Path, modules: &Path) -> Result<PathBuf> {
     let image = image.canonicalize().with_context(|| format!("open {}", image.display()))?;
     let modules = modules.canonicalize().with_context(|| format!("open {}", modules.display()))?;
     let version = name(&modules)?;
+    check_version(&image, &modules, &version)?;
     let key = cache::digest([image.as_path(), modules.as_path()])?;
     cache::keep(&format!("named-{key}"), |folder| {
         let scratch = folder.with_extension("modules");
@@ -107,7 +108,35 @@ fn named(image: &Path, modules: &Path) -> Result<PathBuf> {
         fs::create_dir(folder)?;
         fs::copy(&image, folder.join("vmlinuz"))?;
         fill(folder, &copy.join(&version), &version)
+            .with_context(|| format!("use the modules in {}", modules.display()))
     })
+}
+
+/// Modules of another version would be refused one by one, when a machine starts.
+fn check_version(image: &Path, modules: &Path, expected: &str) -> Result<()> {
+    let content = fs::read(image).with_context(|| format!("read {}", image.display()))?;
+    let Some(version) = image_version(&content) else {
+        bail!("{} is no Linux kernel", image.display());
+    };
+    if version != expected {
+        let (image, modules) = (image.display(), modules.display());
+        bail!("{image} is version {version}, {modules} are the modules of {expected}");
+    }
+    Ok(())
+}
+
+/// The version of a kernel, which the boot protocol of x86 has near its beginning.
+fn image_version(image: &[u8]) -> Option<&str> {
+    const MAGIC: usize = 0x202;
+    const POINTER: usize = 0x20e;
+    const BASE: usize = 0x200;
+    if !image.get(MAGIC..)?.starts_with(b"HdrS") {
+        return None;
+    }
+    let pointer = image.get(POINTER..)?.first_chunk().map(|bytes| u16::from_le_bytes(*bytes))?;
+    let text = image.get(BASE + usize::from(pointer)..)?;
+    let end = text.iter().position(|byte| *byte == b' ' || *byte == 0)?;
+    str::from_utf8(&text[..end]).ok()
 }
 
 /// Puts into a kernel's folder what is made of its modules, which move.
@@ -167,7 +196,7 @@ fn boot_modules(dependencies: &str, built_in: &str) -> Result<Vec<String>> {
                 }
             }
             None if built_in.lines().any(is_it) => {}
-            None => bail!("it has no module {name}"),
+            None => bail!("machines need {name}, which is not among them"),
         }
     }
     Ok(wanted)
@@ -214,6 +243,20 @@ mod tests {
             ]
         );
         let error = boot_modules(rest, "").unwrap_err().to_string();
-        assert_eq!(error, "it has no module virtio_console");
+        assert_eq!(error, "machines need virtio_console, which is not among them");
+    }
+
+    #[test]
+    fn a_kernel_tells_its_version() {
+        let mut image = vec![0; 0x300];
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        image[0x20e..0x210].copy_from_slice(&0x80_u16.to_le_bytes());
+        image[0x280..0x28a].copy_from_slice(b"6.1.0-x (a");
+        assert_eq!(image_version(&image), Some("6.1.0-x"));
+        // Wherever it ends, it is no kernel or has no version, and nothing else happens.
+        for length in 0..0x288 {
+            assert_eq!(image_version(&image[..length]), None);
+        }
+        assert_eq!(image_version(b"\x7fELF"), None);
     }
 }

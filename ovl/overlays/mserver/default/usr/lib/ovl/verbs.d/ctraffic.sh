@@ -8,9 +8,26 @@
 udp_traffic() {
     local most=$1 size=$2 report
     shift 2
-    report=$(ctraffic -udp -psize "$size" "$@") || return 1
+    # What it prints are arguments, the last of each kind counts.
+    # shellcheck disable=SC2046
+    report=$(ctraffic -udp -psize "$size" "$@" $(slower "$@")) || return 1
     echo "$report"
     echo "$report" | check_ctraffic "$most"
+}
+
+# slower ARGUMENTS...: on machines, where everything may take four times as long, the arguments for as
+# many packets in four times the time.
+slower() {
+    local number
+    tr '\0' ' ' </proc/1/cmdline | grep -q ' guest ' || return 0
+    while [ $# -gt 1 ]; do
+        number=${2%%[!0-9]*}
+        case $1 in
+            -rate) echo "-rate $((number / 4))" ;;
+            -timeout) echo "-timeout $((number * 4))${2#"$number"}" ;;
+        esac
+        shift
+    done
 }
 
 # check_ctraffic PERCENT: the same for a report of ctraffic on standard input.
