@@ -204,7 +204,13 @@ pub fn type_in(child: &mut Child, input: &[u8]) {
 /// Waits for the end of a program whose output fits into a pipe.
 pub fn collect(mut child: Child) -> Run {
     let code = wait(&mut child);
-    let Output { stdout, stderr, .. } = child.wait_with_output().unwrap();
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(child.wait_with_output()));
+    let output = receiver.recv_timeout(PATIENCE);
+    // A script that failed may have left a server in the background.
+    let output =
+        output.unwrap_or_else(|_| panic!("exit code {code}, and its output is still open"));
+    let Output { stdout, stderr, .. } = output.unwrap();
     Run {
         code,
         stdout: String::from_utf8(stdout).unwrap(),

@@ -87,12 +87,14 @@ fn sctp_goes_in_udp() {
     let Some(run) = between_hosts(
         &format!(
             "nsenter --net --target $peer {HELLO_SERVER} -sctp 10.9.0.1:9090 -encap-local 9899 \
-                2>/dev/null & server=$!
-            ask() {{ {HELLO_CLIENT} -protocol sctp -encap-remote 9899 -timeout 300ms 10.9.0.1 9090; }}
+                2>/dev/null >/dev/null & server=$!
+            trap 'kill $server $peer' EXIT
+            ask() {{ {HELLO_CLIENT} -protocol sctp -encap-remote 9899 \"$@\" 10.9.0.1 9090; }}
             nft 'add table inet t; add chain inet t c {{ type filter hook output priority 0; }}'
             nft add rule inet t c meta l4proto sctp drop
-            until_true ask
-            ask
+            until_true ask -timeout 300ms
+            ask -timeout 10s
+            trap 'kill $peer' EXIT
             kill $server
             wait $server"
         ),
