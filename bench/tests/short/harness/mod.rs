@@ -40,12 +40,11 @@ pub fn run(packages: &[&str], arguments: &[&str]) -> Option<Run> {
     assert!(output.status.success(), "{said}");
     // What was saved can be shown again.
     let report: Output = Command::new(BENCH).arg("report").arg(&file).output().unwrap();
-    assert!(report.status.success() && report.stdout == output.stdout);
+    assert!(report.status.success(), "{}", String::from_utf8_lossy(&report.stderr));
+    let tables = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(String::from_utf8_lossy(&report.stdout), tables);
     let results: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
-    Some(Run {
-        cases: results["cases"].as_array().unwrap().clone(),
-        tables: String::from_utf8_lossy(&output.stdout).into_owned(),
-    })
+    Some(Run { cases: results["cases"].as_array().unwrap().clone(), tables })
 }
 
 /// Tests of this package alone build no other programs. Returns where they are.
