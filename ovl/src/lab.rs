@@ -27,8 +27,9 @@ use crate::wait;
 /// The queue that the router's rules lead to when there is one only.
 pub const QUEUE: &str = "2";
 
-/// How long a program may take to start or to end.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a program may take to start or to end, on a busy machine too. No success waits so long, and no case
+/// longer than it may take itself.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How much longer things may take on machines, which may lack hardware support.
 pub const SLOWNESS_OF_MACHINES: u32 = 4;

@@ -10,8 +10,12 @@ use serde_json::Value;
 
 use crate::address::{FAMILIES, Family};
 use crate::flow::{Flow, Transport};
+use crate::lab::SLOWNESS_OF_MACHINES;
 use crate::node::Node;
 use crate::wait;
+
+/// How long packets may be on their way.
+const ARRIVAL: Duration = Duration::from_secs(5);
 
 /// The rules of one trace in the router.
 pub struct Trace<'a> {
@@ -50,7 +54,8 @@ impl<'a> Trace<'a> {
     /// The mark of every flow, once there are `count` flows.
     pub fn wait_for(&self, count: usize) -> Result<BTreeMap<Flow, u32>> {
         let mut seen = BTreeMap::new();
-        wait::until(&format!("{count} flows in {}", self.table), Duration::from_secs(5), || {
+        let slowness = if self.router.is_machine() { SLOWNESS_OF_MACHINES } else { 1 };
+        wait::until(&format!("{count} flows in {}", self.table), ARRIVAL * slowness, || {
             seen = self.seen()?;
             Ok((seen.len() >= count).then_some(()))
         })

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{self, Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -468,8 +468,10 @@ fn a_start_that_is_killed_leaves_nothing() {
 #[test]
 fn an_interrupted_start_ends_by_itself() {
     let Some(bench) = Bench::new() else { return };
-    let slow = bench.overlay("slow", "#!/bin/sh\ntouch /run/waits\nexec sleep 1000\n");
-    // Whoever runs the tests in the background may have the signal ignored.
+    // No other process of the machine is called so.
+    let sleep = format!("sleep 1000.{}", process::id());
+    let slow = bench.overlay("slow", &format!("#!/bin/sh\nexec {sleep}\n"));
+    // Who is started in a shell's background has interrupts ignored, and so have its children.
     let mut child = Command::new("env")
         .args(["--default-signal=INT", env!("CARGO_BIN_EXE_ovl")])
         .args(["start", "--nodes", "2", "--routers", "1", slow.to_str().unwrap()])
@@ -477,9 +479,9 @@ fn an_interrupted_start_ends_by_itself() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    wait_for("the script", || process(|line| line == "sleep 1000 ").is_some());
+    wait_for("the script", || process(|line| line.trim_end() == sleep).is_some());
     kill("INT", child.id());
-    child.wait().unwrap();
+    wait_for("the start to end", || child.try_wait().unwrap().is_some());
     wait_for("the cluster to end", || fs::read_dir(bench.state()).unwrap().count() == 0);
     bench.assert_nothing_left();
 }

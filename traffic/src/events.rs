@@ -93,14 +93,16 @@ mod tests {
     #[test]
     fn the_time_is_kept_below_a_millisecond() {
         let mut events = Events::new().unwrap();
-        let begin = Instant::now();
-        for _ in 0..50 {
-            let until = Instant::now() + Duration::from_micros(200);
+        let mut wait = || {
+            let begin = Instant::now();
+            let until = begin + Duration::from_micros(200);
             assert_eq!(events.wait(Some(until)).unwrap().count(), 0);
             assert!(Instant::now() >= until);
-        }
-        // By whole milliseconds it would be 50 of them; the rest is patience.
-        assert!(begin.elapsed() < Duration::from_millis(45), "{:?}", begin.elapsed());
+            begin.elapsed()
+        };
+        // By whole milliseconds none would be shorter than one; a busy machine makes many longer.
+        let shortest = (0..200).map(|_| wait()).min().unwrap();
+        assert!(shortest < Duration::from_millis(1), "{shortest:?}");
     }
 
     #[test]

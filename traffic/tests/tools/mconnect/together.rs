@@ -101,8 +101,7 @@ fn a_rate_spreads_connections_evenly() {
     let run = run(MCONNECT, &["-address", &address, "-nconn=100", "-rate=200", "-output=json"]);
     assert_eq!(run.code, 0, "{run:?}");
     // The last of them is due after 99 intervals.
-    let duration = run.json()["duration"].as_u64().unwrap();
-    assert!((495_000_000..2_000_000_000).contains(&duration), "{duration}");
+    assert!(run.json()["duration"].as_u64().unwrap() >= 495_000_000, "{run:?}");
 }
 
 #[test]
