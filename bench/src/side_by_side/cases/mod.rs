@@ -196,8 +196,10 @@ fn order(count: usize, round: usize) -> impl Iterator<Item = usize> {
 pub const SMALL: usize = 64;
 
 /// Figures by the keys of their columns.
+/// What is divided by nothing that arrived is no figure; a file could not hold it, either.
 pub fn figures<const N: usize>(figures: [(&str, f64); N]) -> Figures {
-    figures.into_iter().map(|(key, figure)| (key.to_string(), figure)).collect()
+    let figures = figures.into_iter().filter(|(_, figure)| figure.is_finite());
+    figures.map(|(key, figure)| (key.to_string(), figure)).collect()
 }
 
 /// Who runs where.
@@ -229,6 +231,12 @@ mod tests {
         saturation.learn(Alternative::Lb, 3.0);
         assert_eq!(saturation.of(Alternative::Lb), Some(3.0));
         assert_eq!(saturation.of(Alternative::Nfq), Some(2.0));
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_no_figure() {
+        let found = figures([("sent", 1.0), ("each", f64::NAN), ("cpu", f64::INFINITY)]);
+        assert_eq!(found.into_keys().collect::<Vec<_>>(), ["sent"]);
     }
 
     #[test]
