@@ -36,18 +36,20 @@ impl<'a> Router<'a> {
     /// are in force. What an earlier one has left is removed before.
     pub fn start(&mut self, plane: Alternative, cpu: Option<usize>) -> anyhow::Result<Consumer> {
         self.remove_rules()?;
-        let before = self.nft.generation()?;
         let mut command = self.rig.lb_with(&["--queue", "0", "--vip", "10.0.0.0/24"]);
         if plane == Alternative::Fast {
             command.arg("--fast");
         }
         let mut consumer = Consumer::start(command, self.lab, 1, cpu, &self.rig.signals)?;
+        let mut has_map = false;
         let made = self.rig.signals.until(PATIENCE, || {
             consumer.cpu()?; // It tells if lb has ended.
-            Ok(self.nft.generation()? != before)
+            // Rules and maps come in one transaction.
+            let is_there = self.nft.table(&nft_table())?.is_some();
+            has_map = is_there && !self.nft.maps(&nft_table())?.is_empty();
+            Ok(is_there)
         })?;
         ensure!(made, "lb made no rules within {PATIENCE:?}");
-        let has_map = !self.nft.maps(&nft_table())?.is_empty();
         ensure!(has_map == (plane == Alternative::Fast), "lb could not use the fast plane");
         Ok(consumer)
     }
