@@ -11,7 +11,7 @@ use super::fast_plane::agree::planes_agree_about;
 use super::fast_plane::changes::{Storm, storm};
 use super::fast_plane::{VIPS, check_plane, end, packets, status};
 use super::sctp_paths::through_two_routers;
-use super::sctp_stack::both_stacks;
+use super::sctp_stack::{kernel_stack, user_stack};
 use super::verbs::{connect_all_kinds, ping};
 use super::{Case, On, PLAIN, check};
 use crate::address::{CLUSTER_NET, FAMILIES, Family, NetId, NodeId};
@@ -78,9 +78,16 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "vm-sctp-stack",
-        about: "the tests of both SCTP stacks, the kernel's among them",
-        limit: Duration::from_secs(240),
-        run: both_stacks,
+        about: "the tests of the kernel's SCTP stack, and of both stacks with each other",
+        limit: Duration::from_secs(300),
+        run: kernel_stack,
+        ..ON_MACHINES
+    },
+    Case {
+        name: "sctp-stack-user",
+        about: "the tests of the user stack on this kernel",
+        limit: Duration::from_secs(400),
+        run: user_stack,
         ..ON_MACHINES
     },
     Case {
