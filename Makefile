@@ -77,7 +77,8 @@ target/%/sctp-stack-traffic: FORCE
 FORCE:
 
 test-vm: deps build target/release/sctp-stack-traffic ## all function tests that virtual machines can run (about an hour without KVM)
-	@$(OVL) test --backend vm
+	@$(CARGO) test -p ovl --test cluster -- --ignored
+	$(OVL) test --backend vm
 
 # In the libraries long forms are tests like any other, which look at the same variable.
 soak: export MARKWAY_SOAK := 1

@@ -54,6 +54,7 @@ impl Bench {
 }
 
 #[test]
+#[ignore = "takes half a minute: make test-vm"]
 fn machines_come_and_go() {
     let Some(bench) = bench() else { return };
     bench.well(START);
@@ -126,6 +127,7 @@ fn a_machine_that_hangs_or_dies_is_told() {
 }
 
 #[test]
+#[ignore = "takes half a minute: make test-vm"]
 fn clusters_of_machines_run_side_by_side() {
     let Some(bench) = bench() else { return };
     for name in ["a", "b"] {
@@ -150,6 +152,7 @@ fn clusters_of_machines_run_side_by_side() {
 }
 
 #[test]
+#[ignore = "takes half a minute: make test-vm"]
 fn who_is_killed_leaves_no_machines() {
     let Some(bench) = bench() else { return };
     // The first start on a machine takes longer: it makes what all have in common.
