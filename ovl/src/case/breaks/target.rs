@@ -59,18 +59,18 @@ pub fn goes_and_returns(lab: &mut Lab, plane: Plane) -> Result<()> {
     let lab = stage.lab;
     let sources = streams.iter().map(|stream| stream.source);
     let sources: Vec<_> = sources.chain(connections.iter().map(|one| one.local)).collect();
-    let moves = find_moves(lab, &sources, target)?;
-    let (moves_of_streams, moves) = moves.split_at(streams.len());
-    check(moves_of_streams[0], "a stream of the target's", "none")?;
-    for (row, moves) in streams_of.into_iter().zip(moves_of_streams) {
-        if *moves {
+    let ways = find_ways(lab, &sources, target)?;
+    let (ways_of_streams, ways) = ways.split_at(streams.len());
+    check(ways_of_streams[0].moves(), "a stream of the target's", "none")?;
+    for (row, way) in streams_of.into_iter().zip(ways_of_streams) {
+        if way.moves() {
             reconnected(row, slack)?;
         } else {
             unbroken([row].into_iter(), slack)?;
         }
     }
-    for (connection, moves) in connections.iter().zip(moves) {
-        connection.check(*moves, target).with_context(|| format!("{connection:?}"))?;
+    for (connection, way) in connections.iter().zip(ways) {
+        connection.check(*way).with_context(|| format!("{connection:?} {way:?}"))?;
     }
     let failed = connections.iter().filter(|one| one.has_failed).count();
     let most = connections.len() / 2;
@@ -119,8 +119,24 @@ fn ends(line: &str) -> Option<(IpAddr, SocketAddr)> {
     Some((local.ip().to_canonical(), SocketAddr::new(peer.ip().to_canonical(), peer.port())))
 }
 
-/// Whether packets from these sources meet another server while a target is gone.
-fn find_moves(lab: &Lab, sources: &[SocketAddr], target: NodeId) -> Result<Vec<bool>> {
+/// Where packets of a source go.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    /// The mark while all targets are there.
+    with: Option<u32>,
+    /// The mark while one is gone.
+    without: Option<u32>,
+}
+
+impl Way {
+    /// Whether they meet another server while the target is gone.
+    fn moves(self) -> bool {
+        self.with != self.without
+    }
+}
+
+/// Where packets from these sources go with a target and without it.
+fn find_ways(lab: &Lab, sources: &[SocketAddr], target: NodeId) -> Result<Vec<Way>> {
     let lookup = || {
         let vip = |source: &SocketAddr| match source.ip() {
             IpAddr::V4(_) => Family::V4.vip(),
@@ -135,7 +151,8 @@ fn find_moves(lab: &Lab, sources: &[SocketAddr], target: NodeId) -> Result<Vec<b
     lab.deactivate(target)?;
     let without = lookup()?;
     lab.activate(target)?;
-    Ok(with.iter().zip(without).map(|(with, without)| with.mark != without.mark).collect())
+    let ways = with.into_iter().zip(without);
+    Ok(ways.map(|(with, without)| Way { with: with.mark, without: without.mark }).collect())
 }
 
 fn start_client(lab: &Lab, family: Family) -> Result<Process> {
@@ -180,13 +197,14 @@ fn read_client(mut client: Process, family: Family) -> Result<Vec<Connection>> {
 }
 
 impl Connection {
-    /// Its packets meet another server while the target is gone, or not. One that does fails when the target
-    /// goes; one that came meanwhile fails when the target returns.
-    fn check(&self, moves: bool, target: NodeId) -> Result<()> {
-        if !moves {
+    /// One whose packets meet another server while the target is gone fails when the target goes; one that came
+    /// meanwhile fails when the target returns. One that came after that is where packets go now.
+    fn check(&self, way: Way) -> Result<()> {
+        if !way.moves() {
             return check(!self.has_failed, "a connection that lasts", "it failed");
         }
-        let came_last = !self.is_first && self.host == target.to_string();
+        let server = way.with.and_then(|mark| NodeId::new(mark.try_into().ok()?));
+        let came_last = !self.is_first && server.is_some_and(|is| self.host == is.to_string());
         check(self.has_failed || came_last, "a connection that fails", "it lasted")
     }
 }
@@ -209,19 +227,23 @@ mod tests {
 
     #[test]
     fn connections_fail_when_their_packets_move() {
-        let target = NodeId::VM_003;
         let connection = |host: &str, has_failed, is_first| Connection {
             local: "20.0.0.1:1".parse().unwrap(),
             host: host.to_owned(),
             has_failed,
             is_first,
         };
-        let holds = |one: Connection, moves| one.check(moves, target).is_ok();
-        assert!(holds(connection("vm-001", false, true), false));
-        assert!(!holds(connection("vm-001", true, true), false));
-        assert!(holds(connection("vm-003", true, true), true));
-        assert!(!holds(connection("vm-003", false, true), true));
-        assert!(holds(connection("vm-003", false, false), true));
-        assert!(!holds(connection("vm-001", false, false), true));
+        let way = |with, without| Way { with: Some(with), without: Some(without) };
+        let holds = |one: Connection, way| one.check(way).is_ok();
+        assert!(holds(connection("vm-001", false, true), way(1, 1)));
+        assert!(!holds(connection("vm-001", true, true), way(1, 1)));
+        assert!(holds(connection("vm-003", true, true), way(3, 1)));
+        assert!(!holds(connection("vm-003", false, true), way(3, 1)));
+        // It came when the target was back, or meanwhile.
+        assert!(holds(connection("vm-003", false, false), way(3, 1)));
+        assert!(!holds(connection("vm-001", false, false), way(3, 1)));
+        // A slot of another target may move, too.
+        assert!(holds(connection("vm-001", false, false), way(1, 2)));
+        assert!(!holds(connection("vm-002", false, false), way(1, 2)));
     }
 }
