@@ -19,25 +19,29 @@ on_both_stacks!(
     the_other_family_may_be_dead,
 );
 
+/// Counts and drops what comes in by a link from the other link's address of the end with this number.
+fn count_wrong(links: &str, end: u8) -> String {
+    let rules = [(1, 2), (2, 1)].map(|(link, other)| {
+        format!(
+            "add rule inet t c iifname {links}{link} ip saddr 10.{other}.0.{end} counter name wrong drop
+             add rule inet t c iifname {links}{link} ip6 saddr fd0{other}::{end} counter name wrong drop"
+        )
+    });
+    format!(
+        "nft 'add table inet t
+         add chain inet t c {{ type filter hook input priority 0; }}
+         add counter inet t wrong
+         {}'",
+        rules.join("\n")
+    )
+}
+
 /// Every path becomes active, and each goes over its own link, from the address of that link.
 fn all_paths_are_used(net: &mut Net) {
     let mut peer = net.peer();
-    // What comes from the other link's address is counted.
-    peer.sh("nft 'add table inet t
-        add chain inet t c { type filter hook input priority 0; }
-        add counter inet t wrong
-        add rule inet t c iifname far1 ip saddr 10.2.0.1 counter name wrong drop
-        add rule inet t c iifname far2 ip saddr 10.1.0.1 counter name wrong drop
-        add rule inet t c iifname far1 ip6 saddr fd02::1 counter name wrong drop
-        add rule inet t c iifname far2 ip6 saddr fd01::1 counter name wrong drop'");
-    // Here, too: the answer to the first packet comes from the address to which that went.
-    sh("nft 'add table inet t
-        add chain inet t c { type filter hook input priority 0; }
-        add counter inet t wrong
-        add rule inet t c iifname near1 ip saddr 10.2.0.2 counter name wrong drop
-        add rule inet t c iifname near2 ip saddr 10.1.0.2 counter name wrong drop
-        add rule inet t c iifname near1 ip6 saddr fd02::2 counter name wrong drop
-        add rule inet t c iifname near2 ip6 saddr fd01::2 counter name wrong drop'");
+    // What comes from the other link's address is counted, the answer to the first packet with it.
+    peer.sh(&count_wrong("far", 1));
+    sh(&count_wrong("near", 2));
     peer.echo(&FAR.join(","));
     let association = net.connect(&NEAR.join(","), &FAR.join(",")).unwrap();
     all_active(&*association);
