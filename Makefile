@@ -60,7 +60,7 @@ test: deps ## formatting, clippy, unit tests, then function tests in clusters an
 	step unit $(CARGO) test --workspace --no-fail-fast || true
 	if [ -n "$$ovl" ]; then
 		step function $$ovl test --output $$logs/cases --junit $$logs/function.xml || true
-		step vm $$ovl test --backend vm --output $$logs/vm-cases --junit $$logs/vm.xml 'vm-*' || true
+		step vm $$ovl test --backend vm --jobs 2 --output $$logs/vm-cases --junit $$logs/vm.xml 'vm-*' || true
 		grep -hE '^(FAILED|SKIPPED)' $$logs/function.log $$logs/vm.log >$$logs/missed || true
 	fi
 	printf '\n== summary (logs in %s)\n%s' $$logs "$$summary"

@@ -18,11 +18,15 @@ use crate::starting::{Site, Starting};
 use crate::state::{Folder, ProcessId};
 use crate::topology::plan::{Device, NodePlan, Plan};
 use crate::vm::Machines;
+use crate::wait;
 
 /// How long nodes may take to come up, and their start-up scripts to run.
 const UP: Duration = Duration::from_secs(60);
 const BOOT: Duration = Duration::from_secs(250);
 const SCRIPTS: Duration = Duration::from_secs(120);
+
+/// A machine that has gone down answers nobody some time before its process has ended.
+const END: Duration = Duration::from_secs(2);
 
 /// What a running cluster consists of, for those who come later.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -203,7 +207,9 @@ impl Cluster {
     /// they were.
     pub fn power_on(&self, ids: &BTreeSet<NodeId>) -> Result<()> {
         for id in ids {
-            if self.node(*id)?.is_running() || self.record.node(*id)?.init.is_alive() {
+            let (node, init) = (self.node(*id)?, self.record.node(*id)?.init);
+            let has_ended = || Ok((!node.is_running() && !init.is_alive()).then_some(()));
+            if wait::for_up_to(END, has_ended)?.is_none() {
                 bail!("start {id}: it runs already");
             }
         }

@@ -35,6 +35,13 @@ pub const CASES: &[Case] = &[
         ..ON_MACHINES
     },
     Case {
+        name: "vm-sctp-stack",
+        about: "the tests of the kernel's SCTP stack, and of both stacks with each other",
+        limit: Duration::from_secs(300),
+        run: kernel_stack,
+        ..ON_MACHINES
+    },
+    Case {
         name: "vm-kernel",
         about: "the kernel of machines has SCTP, netem, devices of all kinds, nft's own queue",
         run: the_kernel_has_what_is_needed,
@@ -47,21 +54,15 @@ pub const CASES: &[Case] = &[
         ..ON_MACHINES
     },
     Case {
-        name: "vm-queue",
-        about: "lb uses the kernel's own queue expression, and serves in both planes",
-        run: the_own_queue_serves,
-        ..ON_MACHINES
-    },
-    Case {
-        name: "vm-lacks",
-        about: "lb gives up what the kernel has no module for, and no more; lb --check tells the same",
-        run: what_the_kernel_lacks_is_given_up,
-        ..ON_MACHINES
-    },
-    Case {
         name: "vm-agrees",
         about: "both planes give random flows the mark that the table says, on this kernel, too",
         run: |lab| planes_agree_about(lab, &[&[], &["--sctp-hash", "tuple"]], 50),
+        ..ON_MACHINES
+    },
+    Case {
+        name: "vm-queue",
+        about: "lb uses the kernel's own queue expression, and serves in both planes",
+        run: the_own_queue_serves,
         ..ON_MACHINES
     },
     Case {
@@ -71,16 +72,21 @@ pub const CASES: &[Case] = &[
         ..ON_MACHINES
     },
     Case {
-        name: "vm-sctp",
-        about: "the kernel's SCTP over two routers with lb, one for each family, in both planes",
-        run: |lab| through_two_routers(lab),
+        name: "vm-power",
+        about: "a router that crashes or loses its power is told of, and can be started again",
+        run: a_router_loses_its_power,
         ..ON_MACHINES
     },
     Case {
-        name: "vm-sctp-stack",
-        about: "the tests of the kernel's SCTP stack, and of both stacks with each other",
-        limit: Duration::from_secs(300),
-        run: kernel_stack,
+        name: "vm-lacks",
+        about: "lb gives up what the kernel has no module for, and no more; lb --check tells the same",
+        run: what_the_kernel_lacks_is_given_up,
+        ..ON_MACHINES
+    },
+    Case {
+        name: "vm-sctp",
+        about: "the kernel's SCTP over two routers with lb, one for each family, in both planes",
+        run: |lab| through_two_routers(lab),
         ..ON_MACHINES
     },
     Case {
@@ -88,12 +94,6 @@ pub const CASES: &[Case] = &[
         about: "the tests of the user stack on this kernel",
         limit: Duration::from_secs(400),
         run: user_stack,
-        ..ON_MACHINES
-    },
-    Case {
-        name: "vm-power",
-        about: "a router that crashes or loses its power is told of, and can be started again",
-        run: a_router_loses_its_power,
         ..ON_MACHINES
     },
 ];

@@ -96,9 +96,9 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
         stop: &stop,
     };
     let start = Instant::now();
-    let batches = if on_machines { batch::gather(tests) } else { batch::single(tests) };
     let usual = if on_machines { 1 } else { JOBS_OF_A_PROCESSOR * processors() };
     let jobs = args.jobs.map_or(usual, NonZero::get);
+    let batches = if on_machines { batch::gather(tests, jobs) } else { batch::single(tests) };
     let (finished, tally) = run_all(batches, jobs, &runner)?;
     if let Some(path) = &args.junit {
         let document = junit::document(&finished, start.elapsed());

@@ -6,7 +6,6 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::slice;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -48,17 +47,30 @@ impl Runner<'_> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Runs tests in one cluster and tells of each what came of it; None when they were stopped.
+    /// Runs tests in one cluster, in a new one after each failure, and tells of each what came of it;
+    /// None when they were stopped.
     pub fn run(&self, batch: &Batch, tell: &dyn Fn(Option<Finished>)) {
-        let mut tests = batch.0.iter();
-        let ended = self.attempt(batch, &mut tests, tell);
-        let reason = match ended {
-            Ok(true) => return,
-            Ok(false) => return tell(None),
-            Err(error) => format!("{error:#}"),
-        };
-        for test in tests {
-            tell(Some(self.finished(test, Verdict::Failed(reason.clone()), Duration::ZERO)));
+        let mut rest = batch.0.as_slice();
+        while !rest.is_empty() {
+            let (mut told, mut failed) = (0, false);
+            let tell_of = |finished: Finished| {
+                told += 1;
+                failed |= matches!(finished.verdict, Verdict::Failed(_));
+                tell(Some(finished));
+            };
+            match self.attempt(rest, tell_of) {
+                Ok(true) if failed && self.keep => return,
+                Ok(true) => {}
+                Ok(false) => return tell(None),
+                Err(error) => {
+                    let verdict = Verdict::Failed(format!("{error:#}"));
+                    for test in &rest[told..] {
+                        tell(Some(self.finished(test, verdict.clone(), Duration::ZERO)));
+                    }
+                    return;
+                }
+            }
+            rest = &rest[told..];
         }
     }
 
@@ -73,25 +85,20 @@ impl Runner<'_> {
         Finished { name: test.name.clone(), verdict, duration, folder, log_tail, kept: None }
     }
 
-    /// False when it was stopped. Takes those of `tests` that it has told of.
-    fn attempt(
-        &self,
-        batch: &Batch,
-        tests: &mut slice::Iter<Test>,
-        tell: &dyn Fn(Option<Finished>),
-    ) -> Result<bool> {
+    /// False when it was stopped. It tells of the first test at least, and of the others in their order.
+    fn attempt(&self, tests: &[Test], mut tell: impl FnMut(Finished)) -> Result<bool> {
         let mut logs = Vec::new();
-        for test in &batch.0 {
+        for test in tests {
             logs.push(folder::create(&self.output, &test.name)?);
         }
-        let name = &batch.0[0].name;
+        let name = &tests[0].name;
         let cluster = cluster_name(name)?;
         let cluster_folder = Folder::of(&cluster)?;
         let log = logs[0].1.try_clone().context("open log again")?;
-        let mut process = Process::start(self.command(batch, &cluster)?, log)?;
+        let mut process = Process::start(self.command(tests, &cluster)?, log)?;
         let mut kept = false;
         let mut gone = false;
-        for (test, (folder, _)) in batch.0.iter().zip(&logs) {
+        for (test, (folder, _)) in tests.iter().zip(&logs) {
             let start = Instant::now();
             let limit = self.limit(test, test.name == *name);
             let mut tail = self.verbose.then(|| Tail::new(&test.name, folder)).transpose()?;
@@ -101,7 +108,7 @@ impl Runner<'_> {
                 }
                 // Before its result is looked for, which it writes while it is there.
                 let status = process.ended()?;
-                if status.is_some() || (batch.0.len() > 1 && Verdict::read(folder)?.is_some()) {
+                if status.is_some() || (tests.len() > 1 && Verdict::read(folder)?.is_some()) {
                     break status;
                 }
                 if self.was_interrupted() {
@@ -119,7 +126,14 @@ impl Runner<'_> {
             if let Some(tail) = &mut tail {
                 tail.show()?;
             }
-            let verdict = verdict(status, Verdict::read(folder)?, limit);
+            let told = Verdict::read(folder)?;
+            if told.is_none() && status.is_some_and(|status| status.success()) && test.name != *name
+            {
+                // Left for a new cluster.
+                break;
+            }
+            let is_lost = gone || told.is_none();
+            let verdict = verdict(status, told, limit);
             let mut finished = self.finished(test, verdict, start.elapsed());
             let failed = matches!(finished.verdict, Verdict::Failed(_));
             if self.keep && failed {
@@ -128,9 +142,8 @@ impl Runner<'_> {
                 kept = cluster_folder.is_ready()?;
                 finished.kept = kept.then(|| cluster.clone());
             }
-            tests.next();
-            tell(Some(finished));
-            if gone || kept {
+            tell(finished);
+            if is_lost || kept {
                 break;
             }
         }
@@ -140,10 +153,6 @@ impl Runner<'_> {
         if !kept {
             holder::stop(&cluster_folder)?;
         }
-        for test in tests.by_ref() {
-            let reason = format!("not begun: {name}, or another one before it, left no cluster");
-            tell(Some(self.finished(test, Verdict::Failed(reason), Duration::ZERO)));
-        }
         Ok(true)
     }
 
@@ -151,7 +160,7 @@ impl Runner<'_> {
         if self.backend.is_vm() { test.limit_on_machines(is_first) } else { test.limit() }
     }
 
-    fn command(&self, batch: &Batch, cluster: &ClusterName) -> Result<Command> {
+    fn command(&self, tests: &[Test], cluster: &ClusterName) -> Result<Command> {
         let ovl = env::current_exe().context("find ovl's own executable")?;
         let output = self.output.canonicalize();
         let output = output.with_context(|| format!("open {}", self.output.display()))?;
@@ -166,7 +175,7 @@ impl Runner<'_> {
             command.arg("--bin-dir").arg(dir);
         }
         command.args(self.backend.words());
-        command.arg("--").args(batch.0.iter().map(|test| &test.spec));
+        command.arg("--").args(tests.iter().map(|test| &test.spec));
         Ok(command)
     }
 }

@@ -97,9 +97,17 @@ pub fn hold(holder: &Holder, args: &RunCaseArgs) -> Result<ExitCode> {
             return holder.keep();
         }
         verdict.write(&folder)?;
-        if lab.is_none() {
-            // There is no cluster, or somebody is stuck in it: nothing more can be begun.
+        if failed {
+            // Nobody knows what it left behind: the others begin with a new cluster.
             break;
+        }
+    }
+    if started.get().is_none() {
+        // It would not start for the others either.
+        for case in args.cases.iter().skip(1) {
+            let reason = "not begun: there is no cluster, see the case before";
+            let folder = args.output.join(test::find(case)?.name);
+            Verdict::Failed(reason.to_owned()).write(&folder)?;
         }
     }
     // Nothing is to be ended one by one: all ends with this process.
