@@ -95,6 +95,12 @@ impl Bench {
         nodes.iter().map(|node| node["name"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// The clusters end by themselves.
+    fn wait_for_end(&self) {
+        let state = self.state().display().to_string();
+        wait_for("the clusters to end", || process(|line| line.contains(&state)).is_none());
+    }
+
     /// Nothing may be there that has to do with this folder.
     fn assert_nothing_left(&self) {
         let state = self.state();
@@ -482,7 +488,7 @@ fn an_interrupted_start_ends_by_itself() {
     wait_for("the script", || process(|line| line.trim_end() == sleep).is_some());
     kill("INT", child.id());
     wait_for("the start to end", || child.try_wait().unwrap().is_some());
-    wait_for("the cluster to end", || fs::read_dir(bench.state()).unwrap().count() == 0);
+    bench.wait_for_end();
     bench.assert_nothing_left();
 }
 

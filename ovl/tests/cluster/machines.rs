@@ -39,12 +39,6 @@ impl Bench {
         status.as_array().unwrap().iter().any(|cluster| cluster["state"] == "running")
     }
 
-    /// The clusters end by themselves.
-    fn wait_for_end(&self) {
-        let state = self.state().display().to_string();
-        wait_for("the machines to end", || process(|line| line.contains(&state)).is_none());
-    }
-
     /// What is told when a command cannot reach its machine.
     fn lost(&self, line: &str) -> String {
         let (code, error) = self.ill(line);
