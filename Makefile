@@ -103,7 +103,7 @@ bench: deps build ## measure lb and the traffic tools, beside other programs too
 # command:package
 TOOLS := awk:mawk bash:bash busybox:busybox cc:gcc curl:curl ethtool:ethtool ip:iproute2 \
 	ip6tables:iptables iperf:iperf iptables:iptables mount:mount nc:netcat-openbsd nft:nftables nsenter:util-linux \
-	openssl:openssl ping:iputils-ping setpriv:util-linux ss:iproute2 tar:tar timeout:coreutils \
+	openssl:openssl ping:iputils-ping ps:procps setpriv:util-linux ss:iproute2 tar:tar timeout:coreutils \
 	tracepath:iputils-tracepath unshare:util-linux \
 	xz:xz-utils
 
