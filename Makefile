@@ -78,7 +78,7 @@ FORCE:
 
 test-vm: deps build target/release/sctp-stack-traffic ## all function tests that virtual machines can run (about an hour without KVM)
 	@$(CARGO) test -p ovl --test cluster -- --ignored
-	$(OVL) test --backend vm
+	$(OVL) test --backend vm --jobs 2
 
 # In the libraries long forms are tests like any other, which look at the same variable.
 soak: export MARKWAY_SOAK := 1

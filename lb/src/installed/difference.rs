@@ -7,14 +7,27 @@ use lb_sys::nft::{ChainInfo, MapValue, Rule, Transaction};
 use super::NOTHING;
 use crate::rules::{Map, Table};
 
-pub(super) fn rules_of(table: &Table) -> BTreeMap<String, Vec<String>> {
+/// The comments of each chain's rules, by which they are known again.
+pub(super) type Comments = BTreeMap<String, Vec<String>>;
+
+pub(super) fn rules_of(table: &Table) -> Comments {
     let comments = |rules: &[Rule]| rules.iter().map(|rule| rule.comment.clone()).collect();
     let chains = table.chains.iter().filter(|chain| !chain.rules.is_empty());
     chains.map(|chain| (chain.name.clone(), comments(&chain.rules))).collect()
 }
 
-pub(super) fn put_rules(transaction: &mut Transaction, table: &Table, found: &[ChainInfo]) {
-    for chain in found {
+/// Makes the rules of a table as they are wanted. A chain that has them stays: a new rule with a target
+/// of iptables waits for everything that nftables has still to destroy, tens of milliseconds after
+/// another change.
+pub(super) fn put_rules(
+    transaction: &mut Transaction,
+    table: &Table,
+    found: &[ChainInfo],
+    rules: &Comments,
+) {
+    let wanted = rules_of(table);
+    let stays = |name: &String| rules.get(name) == wanted.get(name);
+    for chain in found.iter().filter(|chain| !stays(&chain.name)) {
         transaction.clear_chain(&chain.name);
     }
     for chain in &table.chains {
@@ -22,7 +35,7 @@ pub(super) fn put_rules(transaction: &mut Transaction, table: &Table, found: &[C
             transaction.add_chain(&chain.name, chain.hook.as_ref());
         }
     }
-    for chain in &table.chains {
+    for chain in table.chains.iter().filter(|chain| !stays(&chain.name)) {
         chain.rules.iter().for_each(|rule| transaction.add_rule(&chain.name, rule));
     }
     for chain in found {
@@ -110,7 +123,7 @@ pub(super) fn replace_hops(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lb_sys::nft::{TableFamily, TableId};
+    use lb_sys::nft::{Entry, TableFamily, TableId};
 
     fn transaction() -> Transaction {
         Transaction::new(&TableId { family: TableFamily::Inet, name: "t".into() })
@@ -134,6 +147,33 @@ mod tests {
             assert_eq!(replace(&mut transaction, &map, 0, before, &after), differ);
             assert_eq!(transaction.is_empty(), differ == 0);
         }
+    }
+
+    #[test]
+    fn chains_with_the_rules_wanted_stay() {
+        let rule = |text: &str| crate::rules::rule(text.into(), Vec::new());
+        let chain = |name: &str, text: &str| crate::rules::chain(name, None, vec![rule(text)]);
+        let table = Table {
+            family: TableFamily::Inet,
+            counters: &[],
+            chains: vec![chain("a", "one"), chain("b", "two")],
+            map: None,
+            targets: None,
+            hops: Vec::new(),
+        };
+        let found = |name: &str| ChainInfo { name: name.into(), entry: Entry::None };
+        let rules = rules_of(&table);
+        let is_empty = |found: &[ChainInfo], rules: &Comments| {
+            let mut transaction = transaction();
+            put_rules(&mut transaction, &table, found, rules);
+            transaction.is_empty()
+        };
+        assert!(is_empty(&[found("a"), found("b")], &rules));
+        assert!(!is_empty(&[found("a")], &rules));
+        assert!(!is_empty(&[found("a"), found("b"), found("c")], &rules));
+        let mut other = rules.clone();
+        other.insert("a".into(), vec!["three".into()]);
+        assert!(!is_empty(&[found("a"), found("b")], &other));
     }
 
     #[test]

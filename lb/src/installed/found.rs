@@ -1,9 +1,8 @@
 //! What was found of a table of ours, and whether it can be used.
 
-use std::collections::BTreeMap;
-
 use lb_sys::nft::{ChainInfo, CounterInfo, Entry, MapInfo, Nft, NftError, TableId, TableInfo};
 
+use super::difference::Comments;
 use crate::rules::{Map, Table};
 
 /// By this the table is known to be ours.
@@ -14,8 +13,7 @@ pub(super) const TABLE_COMMENT: &str = "made by lb of Markway";
 pub struct Found {
     pub table: Option<TableInfo>,
     pub chains: Vec<ChainInfo>,
-    /// The comments of each chain's rules.
-    pub rules: BTreeMap<String, Vec<String>>,
+    pub rules: Comments,
     pub maps: Vec<MapInfo>,
     pub counters: Vec<CounterInfo>,
 }
@@ -23,7 +21,7 @@ pub struct Found {
 impl Found {
     pub(super) fn read(nft: &mut Nft, id: &TableId) -> Result<Self, NftError> {
         let Some(table) = nft.table(id)? else { return Ok(Found::default()) };
-        let mut rules: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut rules = Comments::new();
         for rule in nft.rules(id)? {
             rules.entry(rule.chain).or_default().push(rule.comment.unwrap_or_default());
         }

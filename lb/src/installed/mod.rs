@@ -210,7 +210,7 @@ impl Installed {
         }
         if found.rules != rules_of(wanted) || found.chains.len() != wanted.chains.len() {
             changes.rules = true;
-            put_rules(transaction, wanted, &found.chains);
+            put_rules(transaction, wanted, &found.chains, &found.rules);
         }
         let left =
             found.maps.iter().filter(|found| !wanted.sets().any(|map| map.name == found.name));

@@ -2,24 +2,18 @@
 
 use lb_core::fast::{Family, Lane, lanes};
 use lb_core::table::Config;
-use lb_sys::nft::{Expression, Meta, Queues, Rule};
+use lb_sys::nft::{Expression, Meta, Rule};
 
 use super::guards::{Guard, guards, inits};
 use super::steps::{find_mark, is_protocol, protocol_name};
-use super::{FAST, Map, QUEUE, QueueBy, TARGETS, Wanted, rule, to_queue};
+use super::{FAST, Map, QUEUE, SHOWN, TARGETS, Wanted, rule};
 
 /// INITs in a second that the fast plane shows to the queue, of each version of IP: enough to know them by, and
 /// a flood of them leaves the queue to others.
 const INITS_SHOWN: u32 = 1000;
 
 /// What is not for the kernel goes to the queue, then the lanes, then the queue for what is left.
-pub(super) fn rules(
-    wanted: &Wanted,
-    family: Family,
-    by: QueueBy,
-    config: &Config,
-    map: &Map,
-) -> Vec<Rule> {
+pub(super) fn rules(wanted: &Wanted, family: Family, config: &Config, map: &Map) -> Vec<Rule> {
     let version = match family {
         Family::V4 => "IPv4",
         Family::V6 => "IPv6",
@@ -34,7 +28,7 @@ pub(super) fn rules(
         .collect();
     for lane in lanes(family, &config.modes) {
         if let Some(inits) = inits(wanted).filter(|inits| inits.concerns(&lane)) {
-            rules.push(init_rule(wanted, version, (&inits, &lane), by, config, map));
+            rules.push(init_rule(version, (&inits, &lane), config, map));
         }
         rules.push(lane_rule(wanted, version, &lane, config, map));
     }
@@ -63,21 +57,13 @@ fn lane_rule(wanted: &Wanted, version: &str, lane: &Lane, config: &Config, map: 
 
 /// The first packet of an association is shown to the queue with its mark: the worker gives the same one, and
 /// where there is none the packet goes on with this. What is beyond the limit stays in the lane.
-fn init_rule(
-    wanted: &Wanted,
-    version: &str,
-    (inits, lane): (&Guard, &Lane),
-    by: QueueBy,
-    config: &Config,
-    map: &Map,
-) -> Rule {
+fn init_rule(version: &str, (inits, lane): (&Guard, &Lane), config: &Config, map: &Map) -> Rule {
     let mut expressions = is_protocol(lane).to_vec();
     expressions.extend(inits.such());
     expressions.push(Expression::Limit { rate: INITS_SHOWN, burst: INITS_SHOWN });
     let (find, mark) = find_mark(lane, config, map);
     expressions.extend(find);
     expressions.push(Expression::SetMark { from: mark });
-    let queues = Queues { bypass: true, ..wanted.queues };
-    expressions.extend(to_queue(wanted, by, queues));
+    expressions.push(Expression::Goto(SHOWN.into()));
     rule(format!("{version} {} to the queue, marked", inits.what), expressions)
 }

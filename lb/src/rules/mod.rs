@@ -93,6 +93,8 @@ pub const TARGETS: &str = "targets";
 pub const MOST_COUNTED: u32 = 2 * MAX_TARGETS;
 
 const QUEUE: &str = "queue";
+/// Of packets that have their mark and are shown to the queue.
+const SHOWN: &str = "shown";
 const VIPS: &str = "vips";
 
 impl Table {
@@ -100,9 +102,12 @@ impl Table {
     pub fn new(wanted: &Wanted, by: QueueBy, fast: Option<&Config>) -> Self {
         let map = fast.map(|config| Map::of(config, wanted.mark_mask));
         let mut chains = vec![chain(QUEUE, None, vec![queue_rule(wanted, by)])];
+        if fast.is_some() && guards::inits(wanted).is_some() {
+            chains.push(chain(SHOWN, None, vec![shown_rule(wanted, by)]));
+        }
         for family in [Family::V4, Family::V6] {
             if let (Some(config), Some(map)) = (fast, &map) {
-                let rules = fast::rules(wanted, family, by, config, map);
+                let rules = fast::rules(wanted, family, config, map);
                 chains.push(chain(name_of(family), None, rules));
             }
         }
@@ -166,6 +171,11 @@ pub fn name_of(family: Family) -> &'static str {
 
 fn queue_rule(wanted: &Wanted, by: QueueBy) -> Rule {
     rule("to the queue".into(), to_queue(wanted, by, wanted.queues))
+}
+
+fn shown_rule(wanted: &Wanted, by: QueueBy) -> Rule {
+    let queues = Queues { bypass: true, ..wanted.queues };
+    rule("to the queue, or on".into(), to_queue(wanted, by, queues))
 }
 
 fn to_queue(wanted: &Wanted, by: QueueBy, queues: Queues) -> Vec<Expression> {
@@ -249,9 +259,12 @@ mod tests {
         ruleset.chains.iter().map(|chain| chain.name.as_str()).collect()
     }
 
+    fn rules<'a>(ruleset: &'a Table, chain: &str) -> &'a [Rule] {
+        &ruleset.chains.iter().find(|found| found.name == chain).unwrap().rules
+    }
+
     fn texts<'a>(ruleset: &'a Table, chain: &str) -> Vec<&'a str> {
-        let chain = ruleset.chains.iter().find(|found| found.name == chain).unwrap();
-        chain.rules.iter().map(|rule| rule.comment.split(" [").next().unwrap()).collect()
+        rules(ruleset, chain).iter().map(|rule| rule.comment.split(" [").next().unwrap()).collect()
     }
 
     #[test]
@@ -261,7 +274,8 @@ mod tests {
         assert_eq!(ruleset.map, None);
         assert_eq!(texts(&ruleset, "prerouting"), ["to 10.0.0.0/24", "to 1000::/128"]);
         let to_queue = Expression::Goto(QUEUE.into());
-        let ends = ruleset.chains[1].rules.iter().map(|rule| rule.expressions.last().unwrap());
+        let ends =
+            rules(&ruleset, "prerouting").iter().map(|rule| rule.expressions.last().unwrap());
         assert!(ends.into_iter().all(|end| *end == to_queue));
     }
 
@@ -270,7 +284,10 @@ mod tests {
         let wanted = Wanted { devices: vec!["eth1".into()], local: true, ..wanted() };
         let config = Config::default();
         let ruleset = Table::new(&wanted, QueueBy::Expression, Some(&config));
-        assert_eq!(names(&ruleset), ["queue", "ip4", "ip6", "vips", "prerouting", "output"]);
+        assert_eq!(
+            names(&ruleset),
+            ["queue", "shown", "ip4", "ip6", "vips", "prerouting", "output"]
+        );
         assert_eq!(texts(&ruleset, "prerouting"), ["from eth1"]);
         let to_vips = ["to 10.0.0.0/24", "to 1000::/128, too short for a header", "to 1000::/128"];
         assert_eq!(texts(&ruleset, "output"), to_vips);
@@ -302,18 +319,39 @@ mod tests {
         let config = Config::default();
         let wanted = Wanted { notrack: true, ..wanted() };
         let ruleset = Table::new(&wanted, QueueBy::Target, Some(&config));
-        let init = &ruleset.chains[1].rules[3].expressions;
-        let names: Vec<_> = init.iter().map(Expression::name).collect();
-        let steps = "payload cmp payload cmp limit payload hash lookup meta objref notrack target";
-        assert_eq!(names.join(" "), steps);
-        let bypass = |queues: &Queues| queues.bypass;
-        assert!(matches!(init.last(), Some(Expression::QueueTarget(queues)) if bypass(queues)));
-        let queue = &ruleset.chains[0].rules[0].expressions;
-        assert!(matches!(queue.last(), Some(Expression::QueueTarget(queues)) if !bypass(queues)));
+        let names =
+            |rule: &Rule| -> Vec<_> { rule.expressions.iter().map(Expression::name).collect() };
+        let init = &rules(&ruleset, "ip4")[3];
+        let steps = "payload cmp payload cmp limit payload hash lookup meta immediate";
+        assert_eq!(names(init).join(" "), steps);
+        assert_eq!(init.expressions.last(), Some(&Expression::Goto(SHOWN.into())));
+        assert_eq!(names(&rules(&ruleset, SHOWN)[0]), ["objref", "notrack", "target"]);
+        let bypass = |chain| match rules(&ruleset, chain)[0].expressions.last() {
+            Some(Expression::QueueTarget(queues)) => queues.bypass,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((bypass(SHOWN), bypass(QUEUE)), (true, false));
 
         let without = Wanted { show_inits: false, ..wanted };
         let without = Table::new(&without, QueueBy::Target, Some(&config));
-        assert_eq!(without.chains[1].rules.len() + 1, ruleset.chains[1].rules.len());
+        assert_eq!(rules(&without, "ip4").len() + 1, rules(&ruleset, "ip4").len());
+        assert!(without.chains.iter().all(|chain| chain.name != SHOWN));
+    }
+
+    #[test]
+    fn a_table_made_anew_needs_no_new_target_of_iptables() {
+        let config = Config::default();
+        let anew = Config { seed: lb_core::hash::Seed(1), slots: 499, ..config };
+        let chains = |config| Table::new(&wanted(), QueueBy::Target, Some(config)).chains;
+        let has_target = |chain: &Chain| {
+            let mut steps = chain.rules.iter().flat_map(|rule| &rule.expressions);
+            steps.any(|step| matches!(step, Expression::QueueTarget(_)))
+        };
+        let with_target =
+            |config| -> Vec<Chain> { chains(config).into_iter().filter(has_target).collect() };
+        assert_eq!(with_target(&config), with_target(&anew));
+        assert_eq!(with_target(&config).len(), 2);
+        assert_ne!(chains(&config), chains(&anew));
     }
 
     #[test]
@@ -334,7 +372,7 @@ mod tests {
         for (i, one) in tables.iter().enumerate() {
             for other in &tables[i + 1..] {
                 assert_ne!(one.map, other.map);
-                assert_ne!(one.chains[1].rules, other.chains[1].rules);
+                assert_ne!(rules(one, "ip4"), rules(other, "ip4"));
             }
         }
         // Room for targets and the own mark decide about no packet.
@@ -349,7 +387,7 @@ mod tests {
             Table::new(&wanted, QueueBy::Expression, fast)
         };
         let lane = |ruleset: &Table| {
-            let names = ruleset.chains[1].rules[1].expressions.iter().map(Expression::name);
+            let names = rules(ruleset, "ip4")[1].expressions.iter().map(Expression::name);
             names.collect::<Vec<_>>().join(" ")
         };
         let counting = of(true, Some(&config));
