@@ -27,10 +27,14 @@ pub(super) fn the_map_follows(lab: &mut Lab) -> Result<()> {
     marks_follow_table(lab, &trace, 997)?;
     lab.table(&["activate", "3", "--weight", "5"])?;
     marks_follow_table(lab, &trace, 997)?;
+    // Of the two chains that queue the one whose name is none of nft's own words.
+    let queueing = chain_with_handles(lab, "shown")?;
     lab.table(&["init", "--keep", "--m", "10007"])?;
     marks_follow_table(lab, &trace, 10007)?;
     lab.table(&["init", "--keep", "--seed", "7"])?;
     marks_follow_table(lab, &trace, 10007)?;
+    let left = chain_with_handles(lab, "shown")?;
+    check(left == queueing, format!("the rules that queue as they were: {queueing}"), left)?;
     lab.table(&["init", "--force", "--m", "499"])?;
     lab.activate_all()?;
     marks_follow_table(lab, &trace, 499)?;
@@ -63,6 +67,12 @@ pub(super) fn the_map_follows(lab: &mut Lab) -> Result<()> {
     let marks = trace_flows(lab, &trace, &flow::list_of_each(10))?;
     check(tally(&marks) == BTreeMap::from([(3, 40)]), "mark 3 for all", format!("{marks:?}"))?;
     check(lab.stats()?.sum.received == 0, "all marked by the kernel", format!("{:?}", lab.stats()?))
+}
+
+/// Its rules with the kernel's numbers of them.
+fn chain_with_handles(lab: &Lab, chain: &str) -> Result<String> {
+    let words = ["nft", "-a", "-s", "list", "chain", "inet", "markway-markway", chain];
+    lab.cluster.router()?.run(&words)?.success()
 }
 
 /// Counts what comes to the router for the virtual addresses, and what leaves it, by mark.

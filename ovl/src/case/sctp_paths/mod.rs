@@ -15,7 +15,7 @@ pub use self::kernel::through_two_routers;
 use self::report::Report;
 use self::stage::{Clients, Inside, Stage, VIPS, WAYS, Way};
 use super::{Case, On, PLAIN, Setting, check, is_soak};
-use crate::lab::Lab;
+use crate::lab::{Lab, PATIENCE};
 use crate::progress;
 use crate::wait;
 
@@ -170,6 +170,12 @@ fn two_ways(lab: &Lab, count: u64, options: &[&str]) -> Result<()> {
     let mut clients = stage.start_clients(&[&["--clients", &number], options].concat())?;
     clients.wait_for("active", count)?;
     clients.wait_for_more(20)?;
+    // By the way that carries no messages its first packet comes when it is due.
+    wait::until("packets of every association by both ways", PATIENCE, || {
+        let arrivals = stage.arrivals(Inside::Ip)?;
+        let are_all = arrivals.len() as u64 >= count && arrivals.values().all(|at| at.len() > 1);
+        Ok(are_all.then_some(()))
+    })?;
     let report = clients.end()?;
     report.check_whole(count)?;
     report.check_paths(&VIPS)?;
